@@ -1,0 +1,311 @@
+"""Task gates: the hardware task switch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.machine.fake_core import (
+    CODE0,
+    CODE1,
+    CODE3,
+    CONFORMING,
+    DATA0,
+    DATA1,
+    DATA3,
+    GDT_BASE,
+    LDT,
+    LDT_BASE,
+    STACK0,
+    STACK3,
+    STACK_IST,
+    TSS,
+    TSS2,
+    TSS2_BASE,
+    TSS_BASE,
+    FakeCore,
+    descriptor,
+    gate32,
+    protected_core,
+    use_16_bit_tss,
+)
+from vlab.isa.descriptors import TASK_GATE, TSS_16_AVAILABLE
+from vlab.isa.state import Segment
+from vlab.isa.tss import Tss16, Tss32
+from vlab.machine.delivery import Delivered, FaultRecord, Intercepted, TaskSwitch, deliver
+from vlab.machine.faults import Event, EventKind
+
+IRQ = Event(EventKind.EXTERNAL, 0x20)
+DF = Event(EventKind.EXCEPTION, 8, error_code=0)
+
+
+def task_core(ring: int = 0, **changes: int) -> FakeCore:
+    """A protected core with task gates 8 and 0x20 to the task of TSS2; `changes` are fields of its TSS."""
+    core = protected_core(ring)
+    core.cr0 |= 0x8000_0000
+    core.cr3 = 0x1000
+    core.gprs[:8] = [0x1_0000_0000 + 0x100 * n + 0xA for n in range(8)]
+    for vector in (8, 0x20):
+        gate32(core, vector, TASK_GATE, TSS2, offset=0)
+    image = bytearray(Tss32.SIZE)
+    tss = Tss32(image)
+    tss.cr3, tss.eip, tss.eflags = 0x7000, 0x5000, 0x2
+    tss.eax, tss.ecx, tss.edx, tss.ebx = 0x11, 0x22, 0x33, 0x44
+    tss.esp, tss.ebp, tss.esi, tss.edi = STACK_IST, 0x66, 0x77, 0x88
+    tss.cs, tss.ss, tss.ds, tss.es, tss.fs, tss.gs = CODE0, DATA0, DATA0, DATA3, 0, DATA0
+    tss.ldt = LDT
+    for name, value in changes.items():
+        setattr(tss, name, value)
+    core.poke(TSS2_BASE, bytes(image))
+    return core
+
+
+def fault_of(core: FakeCore, event: Event, switched: bool = False) -> FaultRecord:
+    before = core.registers()
+    outcome = deliver(core, event, intercepts=lambda vector: True)
+    assert isinstance(outcome, Intercepted), outcome
+    assert (core.registers() != before) == switched
+    return outcome.chain[0]
+
+
+def test_a_task_gate_loads_the_new_task() -> None:
+    core = task_core(ring=3)
+    assert deliver(core, IRQ) == Delivered()
+    assert (core.rip, core.rsp, core.cpl, core.cr3) == (0x5000, STACK_IST, 0, 0x7000)
+    assert core.gprs[:4] == [0x11, 0x22, 0x33, 0x44]
+    assert core.gprs[5:8] == [0x66, 0x77, 0x88]
+    assert [core.segments[n].selector for n in ("cs", "ss", "ds", "es", "fs", "gs", "ldtr", "tr")] == [
+        *(CODE0, DATA0, DATA0, DATA3, 0, DATA0, LDT, TSS2)
+    ]
+    assert core.segments["cs"] == Segment(CODE0, 0, 0xFFFF_FFFF, 0xC9B)
+    assert core.segments["tr"] == Segment(TSS2, TSS2_BASE, 0x67, 0x8B)
+    assert core.segments["ldtr"] == Segment(LDT, LDT_BASE, 0xFF, 0x82)
+
+
+def test_the_old_task_is_saved_in_its_tss() -> None:
+    core = task_core(ring=3)
+    deliver(core, IRQ)
+    image = bytes(core.peek(TSS_BASE + n, 1) for n in range(Tss32.SIZE))
+    tss = Tss32(image)
+    assert (tss.eip, tss.eflags) == (0x1234, 0x202)
+    assert (tss.eax, tss.edi, tss.esp) == (0xA, 0x70A, STACK3 - 0x100)
+    assert (tss.cs, tss.ss, tss.ds, tss.gs) == (CODE3 | 3, DATA3 | 3, DATA3 | 3, DATA3 | 3)
+    assert tss.cr3 == 0
+
+
+def test_the_new_task_is_nested_and_both_are_busy() -> None:
+    core = task_core()
+    deliver(core, IRQ)
+    assert core.rflags == 0x4002
+    assert core.peek(TSS2_BASE, 2) == TSS
+    assert core.peek(GDT_BASE + TSS2 + 5, 1) == 0x8B
+    assert core.peek(GDT_BASE + TSS + 5, 1) == 0x8B
+
+
+def test_ts_is_set_and_local_breakpoints_are_off() -> None:
+    core = task_core()
+    core.dr7 = 0x7FF
+    deliver(core, IRQ)
+    assert core.cr0 & 8
+    assert core.dr7 == 0x7FF & ~0x155
+
+
+def test_without_paging_cr3_stays() -> None:
+    core = task_core()
+    core.cr0 &= 0x7FFF_FFFF
+    deliver(core, IRQ)
+    assert core.cr3 == 0x1000
+
+
+def test_the_error_code_goes_on_the_new_stack() -> None:
+    core = task_core()
+    deliver(core, Event(EventKind.EXCEPTION, 8, error_code=0x1_0042))
+    assert core.rsp == STACK_IST - 4
+    assert core.frame(4, 1) == [0x1_0042]
+
+
+def test_a_fault_saves_rf_and_a_software_interrupt_the_next_instruction() -> None:
+    core = task_core()
+    gate32(core, 13, TASK_GATE, TSS2, offset=0)
+    deliver(core, Event(EventKind.EXCEPTION, 13, error_code=0))
+    assert core.peek(TSS_BASE + 0x24, 4) == 0x1_0202
+    core = task_core(ring=3)
+    gate32(core, 0x80, TASK_GATE, TSS2, offset=0, dpl=3)
+    deliver(core, Event(EventKind.SOFTWARE_INT, 0x80, instruction_length=2))
+    assert core.peek(TSS_BASE + 0x20, 4) == 0x1236
+
+
+def test_a_ring_3_task_runs_at_ring_3() -> None:
+    core = task_core(cs=CODE3 | 3, ss=DATA3 | 3, ds=DATA3 | 3, gs=0)
+    assert deliver(core, DF) == Delivered()
+    assert core.cpl == 3
+    assert ("write", STACK_IST - 4, 4, True) in core.accesses
+
+
+def test_a_virtual_8086_task_has_real_mode_segments() -> None:
+    core = task_core(eflags=0x20002, cs=0x1000, ss=0x2000, ds=0x3000, esp=0x100)
+    assert deliver(core, IRQ) == Delivered()
+    assert (core.cpl, core.rflags) == (3, 0x24002)
+    assert core.segments["cs"] == Segment(0x1000, 0x10000, 0xFFFF, 0xF3)
+    assert core.segments["ss"].base == 0x20000
+
+
+def test_segments_of_the_new_task_may_lie_in_its_ldt() -> None:
+    core = task_core(cs=0x0C, ss=DATA0)
+    core.segments["ldtr"] = Segment(0, 0, 0, 0)
+    descriptor(core, 0x0C, 0, 0xFFFF_FFFF, 0xC9B)
+    assert deliver(core, IRQ) == Delivered()
+    assert core.segments["cs"].selector == 0x0C
+
+
+def test_a_16_bit_task_switches_too() -> None:
+    core = task_core()
+    descriptor(core, TSS2, TSS2_BASE, 0x2B, 0x80 | TSS_16_AVAILABLE)
+    image = bytearray(Tss16.SIZE)
+    tss = Tss16(image)
+    tss.ip, tss.flags, tss.ax, tss.sp = 0x400, 0x2, 0x99, 0x4000
+    tss.cs, tss.ss, tss.ds, tss.es = CODE0, DATA0, DATA0, DATA0
+    core.poke(TSS2_BASE, bytes(image))
+    assert deliver(core, DF) == Delivered()
+    assert (core.rip, core.rsp, core.gprs[0], core.cr3) == (0x400, 0x4000 - 2, 0x99, 0x1000)
+    assert core.segments["fs"] == Segment(0, 0, 0, 0)
+    assert core.segments["tr"].attributes == 0x83
+
+
+def test_leaving_a_16_bit_task_saves_words() -> None:
+    core = task_core()
+    use_16_bit_tss(core)
+    deliver(core, IRQ)
+    image = bytes(core.peek(TSS_BASE + n, 1) for n in range(Tss16.SIZE))
+    tss = Tss16(image)
+    assert (tss.ip, tss.flags, tss.ax, tss.sp, tss.cs) == (0x1234, 0x202, 0xA, STACK0 - 0x100, CODE0)
+
+
+@pytest.mark.parametrize(
+    ("selector", "attributes", "limit", "vector", "why"),
+    [
+        (0, None, 0, 13, "the task gate's selector 0x0000 is null or in the LDT"),
+        (TSS2 | 4, None, 0, 13, "the task gate's selector 0x0034 is null or in the LDT"),
+        (0x0FF8, None, 0, 13, "the task gate's TSS 0x0ff8 is outside the GDT"),
+        (CODE0, None, 0, 13, "the task gate's selector 0x0008 names no available TSS"),
+        (TSS, None, 0, 13, "the task gate's selector 0x0028 names no available TSS"),
+        (TSS2, 0x09, 0x67, 11, "the TSS 0x0030 is not present"),
+        (TSS2, 0x89, 0x66, 10, "the TSS 0x0030 has a limit of 0x66, too small"),
+        (TSS2, 0x81, 0x2A, 10, "the TSS 0x0030 has a limit of 0x2a, too small"),
+    ],
+)
+def test_a_bad_tss_faults_in_the_old_task(
+    selector: int, attributes: int | None, limit: int, vector: int, why: str
+) -> None:
+    core = task_core()
+    gate32(core, 0x20, TASK_GATE, selector, offset=0)
+    if attributes is not None:
+        descriptor(core, TSS2, TSS2_BASE, limit, attributes)
+    record = fault_of(core, IRQ)
+    assert (record.fault.vector, record.error_code) == (vector, selector | 1)
+    assert record.why.startswith(why)
+
+
+def test_without_a_tss_for_the_old_task_there_is_no_switch() -> None:
+    core = task_core()
+    core.segments["tr"] = Segment(TSS, TSS_BASE, 0x20, 0x8B)
+    record = fault_of(core, IRQ)
+    assert (record.fault.vector, record.error_code) == (10, TSS | 1)
+    assert record.why == "TR (0x0028) holds no TSS to save the task in"
+
+
+@pytest.mark.parametrize(
+    ("changes", "vector", "code", "why"),
+    [
+        ({"ldt": 0x0C}, 10, 0x0D, "the new task's LDT selector 0x000c is in the LDT"),
+        ({"ldt": DATA0}, 10, DATA0 | 1, "names no present LDT"),
+        ({"ldt": 0x0FF8}, 10, 0x0FF9, "the new task's LDT 0x0ff8 is outside the GDT"),
+        ({"cs": 0}, 10, 1, "the new task's CS is null"),
+        ({"cs": DATA0}, 10, DATA0 | 1, "the new task's CS 0x0010 is no code segment"),
+        ({"cs": CODE3}, 10, CODE3 | 1, "the new task's CS 0x0018 has DPL 3 but RPL 0"),
+        ({"cs": CODE1 | 3}, 10, CODE1 & ~3 | 1, "has DPL 1 but RPL 3"),
+        ({"cs": 0x58}, 11, 0x59, "the new task's CS 0x0058 is not present"),
+        ({"ss": 0}, 10, 1, "the stack selector for ring 0 is null"),
+        ({"ss": DATA1 | 1}, 10, DATA1 | 1, "has RPL 1 and DPL 1, not both 0"),
+        ({"ss": 0x60}, 12, 0x61, "the stack segment 0x0060 is not present"),
+        ({"ds": TSS}, 10, TSS | 1, "the new task's DS 0x0028 is not readable"),
+        ({"ds": DATA0 | 3}, 10, DATA0 | 1, "the new task's DS 0x0013 has DPL 0, too privileged"),
+        ({"gs": 0x68}, 10, 0x69, "the new task's GS 0x0068 is not readable"),
+        ({"es": 0x60}, 11, 0x61, "the new task's ES 0x0060 is not present"),
+    ],
+)
+def test_a_bad_segment_faults_in_the_new_task(
+    changes: dict[str, int], vector: int, code: int, why: str
+) -> None:
+    core = task_core(**changes)
+    descriptor(core, 0x58, 0, 0xFFFF_FFFF, 0xC1B)
+    descriptor(core, 0x60, 0, 0xFFFF_FFFF, 0xC13)
+    descriptor(core, 0x68, 0, 0xFFFF_FFFF, 0xC98)  # execute-only
+    record = fault_of(core, IRQ, switched=True)
+    assert (record.fault.vector, record.error_code) == (vector, code)
+    assert why in record.why
+    assert (record.rip, core.segments["tr"].selector) == (0x5000, TSS2)
+
+
+def test_conforming_code_is_readable_from_every_ring() -> None:
+    core = task_core(cs=CODE3 | 3, ss=DATA3 | 3, ds=CONFORMING | 3, gs=0)
+    assert deliver(core, IRQ) == Delivered()
+    assert core.segments["ds"].selector == CONFORMING | 3
+
+
+def test_an_eip_beyond_the_new_cs_is_a_fault_of_the_new_task() -> None:
+    core = task_core(cs=0x58, eip=0x2_0000)
+    descriptor(core, 0x58, 0, 0xFFFF, 0x49B)
+    record = fault_of(core, IRQ, switched=True)
+    assert (record.fault.vector, record.error_code) == (13, 1)
+    assert record.why == "the new task's EIP 0x20000 is beyond its CS limit"
+
+
+def test_a_new_stack_without_room_for_the_error_code_is_a_stack_fault() -> None:
+    core = task_core(ss=0x58)
+    descriptor(core, 0x58, 0, 0xFF, 0x493)
+    record = fault_of(core, DF, switched=True)
+    assert (record.fault.vector, record.error_code) == (12, 1)
+
+
+@pytest.mark.parametrize("page", [TSS_BASE >> 12, LDT_BASE >> 12, (STACK_IST - 1) >> 12])
+def test_a_page_fault_leaves_the_old_task_and_the_switch_can_be_repeated(page: int) -> None:
+    core = task_core(cs=0x0C)
+    descriptor(core, 0x0C, 0, 0xFFFF_FFFF, 0xC9B)
+    core.unmapped.add(page)
+    record = fault_of(core, DF)
+    assert record.fault.vector == 14
+    core.unmapped.clear()
+    assert deliver(core, DF) == Delivered()
+
+
+def test_an_intercepted_task_switch_changes_nothing() -> None:
+    core = task_core()
+    before = core.registers()
+    assert deliver(core, DF, intercept_task_switch=True) == TaskSwitch(TSS2, DF)
+    assert core.registers() == before
+
+
+def test_an_intercepted_task_switch_on_the_way_keeps_the_chain() -> None:
+    core = task_core()
+    outcome = deliver(core, Event(EventKind.EXCEPTION, 14, 0, 0), intercept_task_switch=True)
+    assert isinstance(outcome, TaskSwitch)
+    assert outcome.during == DF
+    assert [record.fault.vector for record in outcome.chain] == [13]
+
+
+def test_a_double_fault_task_survives_a_broken_stack() -> None:
+    core = task_core()
+    core.segments["ss"] = Segment(0, 0, 0, 0)
+    gate32(core, 13)
+    outcome = deliver(core, Event(EventKind.EXCEPTION, 13, error_code=0))
+    assert isinstance(outcome, Delivered)
+    assert (core.rip, core.segments["tr"].selector) == (0x5000, TSS2)
+
+
+def test_a_new_tss_that_is_not_mapped_is_a_page_fault_of_the_old_task() -> None:
+    core = task_core()
+    descriptor(core, TSS2, 0xC000, 0x67, 0x89)
+    core.unmapped.add(0xC)
+    record = fault_of(core, IRQ)
+    assert (record.fault.vector, record.fault.address) == (14, 0xC000)
+    assert record.why == "the TSS of the new task at 0xc000 is not mapped"

@@ -1,0 +1,178 @@
+"""`vlab demo`: the bundled guests under every monitor, and whether all of them saw the same thing happen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vlab.cli.output import WRITABLE_FILE, say, write_json
+from vlab.cli.record import RunRecord, record, top_reasons
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["demo"]
+
+#: The guests of the demo, and the one whose runs --json describes.
+GUESTS = ("hello", "rings", "longmode", "selftest")
+KERNEL = "selftest"
+
+#: Wall time that no bundled guest comes near, in seconds; one that does hangs, and that is a result.
+PATIENCE = 60.0
+
+
+class ComparedRun(RunRecord):
+    """A run beside the same guest's run on the bare machine."""
+
+    agrees: bool
+    expected_to_agree: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One run: its record, the exit code if the guest reported one, and what differs from the first run."""
+
+    record: RunRecord
+    exit_code: int | None
+    differs: tuple[str, ...] = ()
+
+
+@click.command()
+@click.option(
+    "--json", "json_file", type=WRITABLE_FILE, metavar="FILE", help=f"Write the runs of {KERNEL} to FILE."
+)
+def demo(json_file: Path | None) -> int:
+    """Run the bundled guests under every monitor, and compare.
+
+    Popek and Goldberg ask three things of a monitor; the first is equivalence: a guest must not be able to
+    tell where it runs. Here each guest's console, ending and final state must be the same under every monitor
+    and paging as on the bare machine.
+
+    Exit status: 0 when all agree, 1 when one does not.
+    """
+    from rich.console import Console
+
+    from vlab.vmm.monitors import available
+
+    ways = available()
+    results: dict[str, list[Finished]] = {}
+    errors = Console(stderr=True, highlight=False)
+    for guest in GUESTS:
+        results[guest] = []
+        for monitor, paging in ways:
+            with _progress(errors, f"{guest} under {monitor}/{paging}"):
+                results[guest].append(_compare(_run_one(guest, monitor, paging), results[guest]))
+    Console(highlight=False).print(_table(results))
+    if json_file:
+        write_json(json_file, [_compared(finished) for finished in results[KERNEL]])
+    return _verdict(results)
+
+
+def _run_one(guest: str, monitor: str, paging: str) -> Finished:
+    from vlab.session import VM
+
+    with VM(guest, monitor=monitor, paging=paging) as vm:
+        began = time.monotonic()
+        stop = vm.run(timeout=PATIENCE)
+        return Finished(record(vm, stop.kind, time.monotonic() - began), stop.exit_code)
+
+
+def _compare(finished: Finished, earlier: list[Finished]) -> Finished:
+    """Note in what `finished` differs from the first run of the same guest, the one on the bare machine."""
+    if not earlier:
+        return finished
+    here, there = finished.record, earlier[0].record
+    differs = [
+        name
+        for name, same in (
+            ("console", here["console"] == there["console"]),
+            (
+                "ending",
+                (here["stop_reason"], finished.exit_code) == (there["stop_reason"], earlier[0].exit_code),
+            ),
+            ("final state", here["state_hash"] == there["state_hash"]),
+        )
+        if not same
+    ]
+    return Finished(here, finished.exit_code, tuple(differs))
+
+
+def _compared(finished: Finished) -> ComparedRun:
+    return {**finished.record, "agrees": not finished.differs, "expected_to_agree": True}
+
+
+@contextmanager
+def _progress(console: Console, what: str) -> Iterator[None]:
+    """Show what runs now: a live line in a terminal, a line each otherwise."""
+    if console.is_terminal:
+        with console.status(f"running {what}"):
+            yield
+    else:
+        say(f"running {what}")
+        yield
+
+
+def _table(results: dict[str, list[Finished]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title="The same guests under every monitor")
+    for heading in ("guest", "monitor", "paging", "agrees", "ended by"):
+        table.add_column(heading)
+    for heading in ("exits", "interrupts", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("most frequent exits")
+    for runs in results.values():
+        for finished in runs:
+            run = finished.record
+            table.add_row(
+                run["guest"],
+                run["monitor"],
+                run["paging"],
+                f"[red]no: {', '.join(finished.differs)}[/]" if finished.differs else "[green]yes[/]",
+                run["stop_reason"],
+                f"{run['exits']['total']:,}",
+                f"{run['interrupts_delivered']:,}",
+                f"{run['wall_seconds']:.2f}",
+                top_reasons(run["exits"]),
+            )
+        table.add_section()
+    return table
+
+
+def _verdict(results: dict[str, list[Finished]]) -> int:
+    for runs in results.values():
+        for finished in runs:
+            if finished.differs:
+                say(_explain(runs[0].record, finished))
+    wrong = [guest for guest, runs in results.items() if any(map(_wrong, runs))]
+    if wrong:
+        say(f"Equivalence does not hold for {', '.join(wrong)}.")
+        return 1
+    click.echo(f"Equivalence holds: {len(results)} guests, each the same under every monitor.")
+    return 0
+
+
+def _wrong(finished: Finished) -> bool:
+    """Whether a run shows no equivalence; a guest that fails everywhere in the same way shows none either."""
+    failed = finished.record["stop_reason"] in {"timeout", "triple-fault", "error"} or bool(
+        finished.exit_code
+    )
+    return failed or bool(finished.differs)
+
+
+def _explain(first: RunRecord, finished: Finished) -> str:
+    run = finished.record
+    here, there = (f"{one['monitor']}/{one['paging']}" for one in (run, first))
+    text = f"{run['guest']} under {here} differs from {there} in its {' and '.join(finished.differs)}"
+    lines = zip(first["console"].splitlines(), run["console"].splitlines(), strict=False)
+    for number, (expected, got) in enumerate(lines, 1):
+        if expected != got:
+            return f"{text}; console line {number} is {got!r} instead of {expected!r}"
+    return text

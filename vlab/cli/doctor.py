@@ -1,0 +1,183 @@
+"""`vlab doctor`: what works on this computer, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from vlab import __version__
+from vlab.errors import VlabError
+
+__all__ = ["Finding", "doctor", "findings"]
+
+#: What a Linux guest with 128 MiB wants together with the emulator and a notebook, bytes.
+COMFORTABLE_MEMORY = 512 << 20
+
+REINSTALL = "install vlab again: python -m pip install --force-reinstall vlab"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, whether it works, what was found, and how to get it where it does not.
+
+    What is not `needed` only limits what one can do.
+    """
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+    needed: bool = True
+
+    def lines(self) -> Iterator[str]:
+        """Give the lines to print: one, and the remedy below it where something is wrong."""
+        word = "ok" if self.works else "missing" if self.needed else "without"
+        yield f"{word:8} {self.name:11} {self.detail}"
+        if self.remedy and not self.works:
+            yield f"{'':20} -> {self.remedy}"
+
+
+@click.command(short_help="Say what works here, and how to get what is missing.")
+def doctor() -> int:
+    """Say what works on this computer, what is missing, and how to get it.
+
+    \b
+    Each line starts with one of:
+      ok        it works
+      missing   vlab does not work without it
+      without   vlab works, but something does not, and the line says what
+
+    Exit status: 0 when nothing is missing, 1 otherwise.
+    """
+    status = 0
+    for finding in findings():
+        for line in finding.lines():
+            click.echo(line)
+        if finding.needed and not finding.works:
+            status = 1
+    return status
+
+
+def findings() -> Iterator[Finding]:
+    """Look at everything in turn; a check that fails itself is a finding, not an error."""
+    checks = {
+        "python": _python,
+        "packages": _packages,
+        "machine": _machine,
+        "helper": _helper,
+        "programs": _programs,
+        "guests": _guests,
+        "room": _room,
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except (VlabError, OSError, ImportError) as error:
+            yield Finding(name, False, " ".join(str(error).split()), REINSTALL)
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("vlab", True, f"{__version__} in {Path(__file__).parents[1]}")
+    yield Finding("python", True, f"{platform.python_version()} at {sys.executable}")
+    yield Finding("platform", True, f"{platform.platform()}, {os.cpu_count()} processors")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("unicorn", "capstone", "numpy", "pandas"):
+        try:
+            yield Finding(name, True, version(name))
+        except PackageNotFoundError:
+            yield Finding(name, False, "not installed", REINSTALL)
+    lab = find_spec("jupyterlab") is not None
+    detail = "installed" if lab else "not installed; needed for `vlab lab`"
+    yield Finding("jupyterlab", lab, detail, "make lab, or python -m pip install 'vlab[lab]'", needed=False)
+
+
+def _machine() -> Iterator[Finding]:
+    from vlab.session import VM
+
+    began = time.monotonic()
+    with VM("hello") as vm:
+        stop = vm.run(timeout=30)
+    works = stop.kind not in {"timeout", "triple-fault", "error"}
+    detail = f"the guest 'hello' ran in {time.monotonic() - began:.2f} s and ended by {stop.kind}"
+    yield Finding("machine", works, detail, "report this line to the project")
+
+
+def _helper() -> Iterator[Finding]:
+    from vlab.machine import helper
+
+    remedy = "install a C compiler, such as gcc; the results are the same without it, only later"
+    yield Finding("helper", helper.load() is not None, helper.status(), remedy, needed=False)
+
+
+def _programs() -> Iterator[Finding]:
+    yield _program(
+        "compiler", ("cc", "gcc", "clang"), "the compiled helper, for full speed", "sudo apt install gcc"
+    )
+    yield _program("assembler", ("as",), "rebuilding the bundled guests", "sudo apt install binutils")
+    yield _program(
+        "qemu", ("qemu-system-x86_64",), "comparing in `vlab bench`", "sudo apt install qemu-system-x86"
+    )
+    remedy = "elsewhere than on Debian and Ubuntu, `vlab guests add` takes a kernel that you bring"
+    yield _program("apt", ("apt-get",), "`vlab guests fetch linux`", remedy)
+
+
+def _program(name: str, candidates: tuple[str, ...], purpose: str, remedy: str) -> Finding:
+    for candidate in candidates:
+        path = shutil.which(candidate)
+        if path:
+            return Finding(name, True, f"{path}: {_version_of(path)}", needed=False)
+    return Finding(name, False, f"not found; needed for {purpose}", remedy, needed=False)
+
+
+def _version_of(path: str) -> str:
+    try:
+        run = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "does not run"
+    return (run.stdout or run.stderr).strip().partition("\n")[0]
+
+
+def _guests() -> Iterator[Finding]:
+    from vlab.guests import catalogue
+
+    linux = catalogue.find("linux")
+    detail = "here" if linux.available else "not fetched"
+    yield Finding("linux", linux.available, detail, "vlab guests fetch linux", needed=False)
+
+
+def _room() -> Iterator[Finding]:
+    memory = _available_memory()
+    if memory is not None:
+        remedy = f"close other programs: a Linux guest and a notebook want {COMFORTABLE_MEMORY >> 20} MiB"
+        works = memory >= COMFORTABLE_MEMORY
+        yield Finding("memory", works, f"{memory >> 20:,} MiB available", remedy, needed=False)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    detail = "your keys can go to a guest" if terminal else "none here: type to a guest with --send"
+    yield Finding("terminal", terminal, detail, "run vlab in a terminal window", needed=False)
+
+
+def _available_memory() -> int | None:
+    """Return what can still be had, bytes, under the container's limit if there is one; None if not known."""
+    known: list[int] = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        known += [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current"))
+        known.append(max(0, int(limit) - int(used)))
+    return min(known, default=None)

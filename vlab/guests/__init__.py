@@ -1,0 +1,3 @@
+"""Guests: what vlab boots, where it comes from, and how it gets into memory."""
+
+from __future__ import annotations

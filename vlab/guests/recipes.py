@@ -1,0 +1,95 @@
+"""How each bundled image is made: the table that `vlab.guests.rebuild` works through.
+
+A recipe is data. The compiler's flags, the linker's scripts and the order of the files are all here, since
+the bytes of an image depend on nothing else: no time stamps, no paths, no build identifiers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+GUESTS = Path(__file__).parent
+SOURCES = GUESTS / "sources"
+LIBRARY = SOURCES / "lib"
+IMAGES = GUESTS / "images"
+FIRMWARE = GUESTS / "firmware"
+
+COMMON_FLAGS = (
+    "-std=gnu11 -ffreestanding -nostdinc -fno-pic -fno-pie -masm=intel -fno-ident -g0 "
+    "-fno-stack-protector -fno-asynchronous-unwind-tables -fno-unwind-tables -fcf-protection=none "
+    "-mgeneral-regs-only -fno-jump-tables -fno-strict-aliasing -fno-tree-loop-distribute-patterns "
+    "-Wall -Wextra -Werror -Wno-array-bounds"
+)
+"""Freestanding code in registers of the integer unit alone. Address 0 is a place like any other here, hence
+-Wno-array-bounds."""
+
+LINK_FLAGS = "-z noexecstack -z max-page-size=4096 --build-id=none --discard-all --no-warn-rwx-segments"
+
+MODE_FLAGS = {
+    16: "-m16 -march=i386 -Os -mno-push-args -maccumulate-outgoing-args",
+    32: "-m32 -march=i686 -O1",
+    64: "-m64 -march=x86-64 -mno-red-zone -mcmodel=small -O1",
+}
+"""Flags by the width of the code, bits. 16-bit code pushes no arguments: GNU as 2.40 makes wrong code of gcc's
+`push OFFSET FLAT:symbol` in Intel syntax there."""
+
+LINK_EMULATION = {16: "elf_i386", 32: "elf_i386", 64: "elf_x86_64"}
+"""What `ld -m` is told, by the width of the code, bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One image: sources in link order, relative to `directory`; `bits` is the width of the compiled C code.
+
+    `script` is the linker script, relative to `directory`. `format` is what objcopy makes of the linked file:
+    `binary`, or an ELF name. `parts` are images made first, for the sources to take in with `.incbin`.
+    """
+
+    name: str
+    directory: Path
+    sources: tuple[str, ...]
+    bits: int
+    script: str
+    format: str
+    output: Path
+    parts: tuple[Recipe, ...] = ()
+
+    def inputs(self) -> list[Path]:
+        """Every file that the image's bytes depend on, in a fixed order."""
+        found = {path for path in self.directory.iterdir() if path.suffix in SOURCE_SUFFIXES}
+        if self.directory != FIRMWARE:
+            found |= {path for path in LIBRARY.iterdir() if path.suffix in SOURCE_SUFFIXES}
+        for part in self.parts:
+            found |= set(part.inputs())
+        return sorted(found)
+
+
+SOURCE_SUFFIXES = frozenset({".c", ".h", ".S", ".inc", ".ld"})
+"""What counts as source, in an image's directory and in the library."""
+
+_CONSOLE = ("../lib/console.c", "../lib/memory.c")
+
+
+def _boot_sector(name: str) -> Recipe:
+    script = "../lib/bootsector.ld"
+    return Recipe(name, SOURCES / name, (f"{name}.S",), 16, script, "binary", IMAGES / f"{name}.img")
+
+
+def _multiboot(name: str, *sources: str, bits: int = 32, parts: tuple[Recipe, ...] = ()) -> Recipe:
+    script = "../lib/multiboot.ld"
+    return Recipe(name, SOURCES / name, sources, bits, script, "elf32-i386", IMAGES / f"{name}.elf", parts)
+
+
+_ROM_SOURCES = tuple(
+    "entry.S post.c fault.c serial.c vga.c video.c keyboard.c keymap.c disk.c clock.c system.c boot.c".split()
+)
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe("firmware", FIRMWARE, _ROM_SOURCES, 16, "rom.ld", "binary", FIRMWARE / "firmware.rom"),
+    _boot_sector("hello"),
+    _multiboot("tripfault", "tripfault.S"),
+    _multiboot("spin", "spin.S"),
+    _multiboot("rings", "entry.S", "kernel.c", "tables.c", "user.S", *_CONSOLE),
+)
+"""Every bundled image, the firmware included."""

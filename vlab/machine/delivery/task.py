@@ -1,0 +1,225 @@
+"""The hardware task switch that a task gate asks for, with 16- and 32-bit task-state segments.
+
+Sections are those of AMD APM vol. 2, rev. 3.42 (APM2), Intel SDM vol. 3A, order 253668-083 (SDM3), and SDM
+vol. 2A, order 325383-083 (SDM2, "INT n", TASK-GATE).
+
+SDM3 8.3, "Task Switching", puts a commit point in the middle of a switch; a fault before it belongs to the
+old task. Here every access to memory is made before it, so that a page fault never leaves a half-done switch
+and the event can be delivered again. The checks of the new task's segments belong to the new task, as on
+hardware: the switch completes, then their fault is raised. The debug trap of the TSS's T bit is not raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from vlab.isa.blocks import BlockField
+from vlab.isa.descriptors import TSS_16_AVAILABLE, TSS_32_AVAILABLE, unpack_segment
+from vlab.isa.state import Segment
+from vlab.isa.tss import Tss16, Tss32
+from vlab.isa.vectors import Vector
+from vlab.machine.delivery.core import CR0_PG, CR0_TS, MASK32, NT, VM, Core, write_table
+from vlab.machine.delivery.frame import pack, push
+from vlab.machine.delivery.segments import GP, NP, TS, load_stack, read_descriptor
+from vlab.machine.delivery.task_segments import load_code, load_data, load_ldt
+from vlab.machine.faults import CpuFault
+
+_RSP = 4
+_DR7_LOCAL = 0x155  # L0..L3 and LE
+_FLAGS = 0x003F_7FD5  # the defined bits of EFLAGS
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """Where a TSS keeps the saved task: IP, FLAGS and eight registers in a row, then the selectors."""
+
+    size: int
+    width: int
+    ip: BlockField[int]
+    segments: tuple[BlockField[int], ...]
+    ldt: BlockField[int]
+    cr3: BlockField[int] | None
+
+
+_FORMAT16 = _Format(Tss16.SIZE, 2, Tss16.ip, (Tss16.es, Tss16.cs, Tss16.ss, Tss16.ds), Tss16.ldt, None)
+_FORMAT32 = _Format(
+    Tss32.SIZE,
+    4,
+    Tss32.eip,
+    (Tss32.es, Tss32.cs, Tss32.ss, Tss32.ds, Tss32.fs, Tss32.gs),
+    Tss32.ldt,
+    Tss32.cr3,
+)
+
+
+@dataclass(slots=True)
+class _Task:
+    """The new task as its TSS describes it; ``fault`` is what its segments are found to be wrong with."""
+
+    width: int
+    rip: int
+    rflags: int
+    registers: list[int]
+    selectors: dict[str, int]
+    ldt: int
+    cr3: int
+    segments: dict[str, Segment] = field(default_factory=dict)
+    fault: CpuFault | None = None
+
+    @property
+    def cpl(self) -> int:
+        return 3 if self.rflags & VM else self.selectors["cs"] & 3
+
+
+def switch_task(
+    core: Core, selector: int, *, ext: int, next_rip: int, flags: int, error_code: int | None
+) -> None:
+    """Save the running task in its TSS and enter the one of TSS ``selector``, nested (APM2 12.3; SDM3 8.3).
+
+    ``next_rip`` and ``flags`` are what the old task resumes with; ``error_code`` goes on the new stack.
+    """
+    descriptor, address, new = _available_tss(core, selector, ext)
+    base = unpack_segment(descriptor).base
+    _save(core, next_rip, flags, ext)
+    task = _read(core, base, new)
+    write_table(core, base, 2, core.segment("tr").selector, "the back link of the new TSS")
+    if new.cr3 is None or not core.cr0 & CR0_PG:
+        task.cr3 = core.cr3
+    _prepare(core, task, ext, error_code)
+    write_table(core, address + 5, 1, descriptor >> 40 & 0xFF | 2, "the busy bit of the new TSS")
+    _commit(core, task, unpack_segment(descriptor | 2 << 40, selector))
+    if task.fault is not None:
+        raise task.fault
+
+
+def _available_tss(core: Core, selector: int, ext: int) -> tuple[int, int, _Format]:
+    """Check the TSS descriptor that the gate names (SDM2); give it, its address and its format."""
+    code = selector & 0xFFFC | ext
+    if not selector & 0xFFFC or selector & 4:
+        raise CpuFault(GP, code, why=f"the task gate's selector {selector:#06x} is null or in the LDT")
+    descriptor, address = read_descriptor(
+        core, selector, MASK32, vector=GP, ext=ext, what="the task gate's TSS"
+    )
+    kind = descriptor >> 40 & 0x1F
+    if kind not in (TSS_16_AVAILABLE, TSS_32_AVAILABLE):
+        raise CpuFault(GP, code, why=f"the task gate's selector {selector:#06x} names no available TSS")
+    if not descriptor >> 47 & 1:
+        raise CpuFault(NP, code, why=f"the TSS {selector:#06x} is not present")
+    new = _FORMAT32 if kind == TSS_32_AVAILABLE else _FORMAT16
+    limit = unpack_segment(descriptor).limit
+    if limit < new.size - 1:
+        raise CpuFault(TS, code, why=f"the TSS {selector:#06x} has a limit of {limit:#x}, too small")
+    return descriptor, address, new
+
+
+def _save(core: Core, next_rip: int, flags: int, ext: int) -> None:
+    """Write the dynamic fields of the running task into its TSS; it stays busy (SDM3 table 8-2)."""
+    task = core.segment("tr")
+    kind = task.attributes & 0x9D
+    old = _FORMAT32 if kind == 0x89 else _FORMAT16
+    if kind not in (0x81, 0x89) or task.limit < old.size - 1:
+        raise CpuFault(
+            TS,
+            task.selector & 0xFFFC | ext,
+            why=f"TR ({task.selector:#06x}) holds no TSS to save the task in",
+        )
+    items = [next_rip, flags, *(core.rsp if i == _RSP else core.get_gpr(i) for i in range(8))]
+    what = "the TSS of the running task"
+    write_table(
+        core, (task.base + old.ip.offset) & MASK32, len(items) * old.width, pack(items, old.width), what
+    )
+    for place in old.segments:
+        selector = core.segment(place.name).selector
+        write_table(core, (task.base + place.offset) & MASK32, 2, selector, what)
+
+
+def _read(core: Core, base: int, new: _Format) -> _Task:
+    try:
+        image = int.from_bytes(core.read_bytes(base, new.size), "little")
+    except CpuFault as fault:
+        fault.met("the TSS of the new task", base)
+        raise
+
+    def number(offset: int, width: int) -> int:
+        return image >> 8 * offset & ((1 << 8 * width) - 1)
+
+    start, width = new.ip.offset, new.width
+    return _Task(
+        width=width,
+        rip=number(start, width),
+        rflags=number(start + width, width) & _FLAGS | 2 | NT,
+        registers=[number(start + width * (2 + index), width) for index in range(8)],
+        selectors={place.name: number(place.offset, 2) for place in new.segments},
+        ldt=number(new.ldt.offset, 2),
+        cr3=0 if new.cr3 is None else number(new.cr3.offset, 4),
+    )
+
+
+def _prepare(core: Core, task: _Task, ext: int, error_code: int | None) -> None:
+    """Load the new task's segments and push the error code, in the new task's address space.
+
+    A page fault is raised with nothing changed; any other fault is kept in ``task`` until after the switch.
+    """
+    old_cr3, old_ldtr = core.cr3, core.segment("ldtr")
+    try:
+        core.cr3 = task.cr3
+        _load_segments(core, task, ext)
+        if error_code is not None:
+            _push_error_code(core, task, ext, error_code)
+        if task.rip > task.segments["cs"].limit:
+            raise CpuFault(GP, ext, why=f"the new task's EIP {task.rip:#x} is beyond its CS limit")
+    except CpuFault as fault:
+        if fault.vector == Vector.PF:
+            raise
+        task.fault = fault
+    finally:
+        core.cr3 = old_cr3
+        core.set_segment("ldtr", old_ldtr)
+
+
+def _load_segments(core: Core, task: _Task, ext: int) -> None:
+    """Load LDTR, CS, SS and the data segments in this order, up to the first that is bad (SDM3 table 8-1)."""
+    task.segments = {name: Segment(selector, 0, 0, 0) for name, selector in task.selectors.items()}
+    task.segments["ldtr"] = Segment(task.ldt, 0, 0, 0)
+    for name in ("fs", "gs"):
+        task.segments.setdefault(name, Segment(0, 0, 0, 0))  # a 16-bit TSS has none
+    if task.rflags & VM:
+        for name, selector in task.selectors.items():
+            task.segments[name] = Segment(selector, selector << 4, 0xFFFF, 0xF3)
+    task.segments["ldtr"] = load_ldt(core, task.ldt, ext)
+    if task.rflags & VM:
+        return
+    core.set_segment("ldtr", task.segments["ldtr"])
+    task.segments["cs"] = load_code(core, task.selectors["cs"], ext)
+    task.segments["ss"] = load_stack(core, task.selectors["ss"], task.cpl, ext)
+    for name in ("ds", "es", "fs", "gs"):
+        task.segments[name] = load_data(core, name, task.segments[name].selector, task.cpl, ext)
+
+
+def _push_error_code(core: Core, task: _Task, ext: int, error_code: int) -> None:
+    task.registers[_RSP] = push(
+        core,
+        task.segments["ss"],
+        task.registers[_RSP],
+        error_code & ((1 << 8 * task.width) - 1),
+        1,
+        task.width,
+        code=ext,
+        user=task.cpl == 3,
+    )
+
+
+def _commit(core: Core, task: _Task, tr: Segment) -> None:
+    core.cr3 = task.cr3
+    core.cr0 |= CR0_TS  # APM2 12.3: the x87 state still belongs to the old task
+    core.dr7 &= ~_DR7_LOCAL
+    core.rflags = task.rflags
+    core.set_segment("tr", tr)
+    for name, segment in task.segments.items():
+        core.set_segment(name, segment)
+    core.set_cpl(task.cpl)
+    for index, value in enumerate(task.registers):
+        if index != _RSP:
+            core.set_gpr(index, value)
+    core.rsp = task.registers[_RSP]
+    core.rip = task.rip

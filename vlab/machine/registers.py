@@ -1,0 +1,166 @@
+"""The live register file: the emulator's own processor structure, read and written in place.
+
+Unicorn keeps its processor in one C structure, QEMU's `CPUX86State`. A call into the library costs 1 to 3 us a
+register; a look into the structure through a memoryview costs 0.05 us, and an exit looks at a dozen. So
+``locate`` finds the structure at start-up, by writing values that nothing else holds and searching for them,
+and checks each field the same way; a release of the emulator that moved a field is refused, never misread.
+
+Offsets are bytes from the start of the structure, sizes as in QEMU 5.0 (the same on every 64-bit platform, for
+every member has a fixed width).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+RIP: Final = 16  # index of a 64-bit word, after the sixteen general registers
+EFLAGS: Final = 17  # RFLAGS without the arithmetic flags and DF
+CC_DST: Final = 18
+CC_SRC: Final = 19
+CC_SRC2: Final = 20
+CC_OP_DF: Final = 21  # two 32-bit numbers
+HFLAGS_PAIR: Final = 22  # hflags, hflags2
+
+CC_OP_WORD: Final = 42  # the same as indexes of 32-bit words
+DF_WORD: Final = 43
+HFLAGS: Final = 44
+HFLAGS2: Final = 45
+
+SEGMENTS: Final = 0xB8  # ES CS SS DS FS GS LDTR TR GDTR IDTR
+SEGMENT_SIZE: Final = 24
+SEGMENT: Final = struct.Struct("<I4xQII")  # selector, base, limit, flags
+CR0: Final = 53  # 64-bit words again: CR0 to CR4
+CR2: Final = 55
+CR3: Final = 56
+CR4: Final = 57
+
+# From the field that holds the VMCB's address, at `Layout.vmcb`.
+ERROR_CODE: Final = -120
+NEXT_EIP: Final = -112
+DR: Final = -104
+OLD_EXCEPTION: Final = -8
+INTERCEPTS: Final = 16  # EXITs 0x60 up: misc1 in the low half, misc2 in the high one
+INTERCEPT_CR_READ: Final = 24
+INTERCEPT_CR_WRITE: Final = 26
+INTERCEPT_DR_READ: Final = 28
+INTERCEPT_DR_WRITE: Final = 30
+INTERCEPT_EXCEPTIONS: Final = 32
+NESTED_CR3: Final = 40
+NESTED_MODE: Final = 48
+SAVED_SIZE: Final = 56  # end of what one virtual processor owns
+
+INTERRUPT_REQUEST: Final = 0x1C  # in the CPUState before it
+VIRTUAL_INTERRUPT: Final = 0x100
+
+_PROBE: Final = tuple(0x5A17_C0DE_0000_0000 + 0x1111 * (number + 1) for number in range(16))
+_SEARCH_HANDLE: Final = 4096
+_SEARCH_CPU: Final = 1 << 16
+
+
+class UnknownEmulator(ImportError):
+    """The installed Unicorn does not have the structure that vlab knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in this process and this release.
+
+    cpu, env: addresses of the emulator's CPUState and CPUX86State. efer, msrs: byte offsets in env.
+    vmcb: byte offset of the current VMCB's address.
+    """
+
+    cpu: int
+    env: int
+    vmcb: int
+    msrs: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        """Bytes of env that make up one virtual processor."""
+        return self.vmcb + SAVED_SIZE
+
+
+def find_env(handle: int, write_general: Callable[[int, int], None]) -> tuple[int, int]:
+    """Find (CPUState, CPUX86State) of the engine ``handle`` by values written to its general registers.
+
+    write_general(n, value) writes general register n. Raises UnknownEmulator when they are not found.
+    """
+    for number, value in enumerate(_PROBE):
+        write_general(number, value)
+    wanted = struct.pack("<16Q", *_PROBE)
+    engine = _peek(handle, _SEARCH_HANDLE)
+    tried = set()
+    for (candidate,) in struct.iter_unpack("<Q", engine[: len(engine) // 8 * 8]):
+        if candidate in tried or not 0x10000 <= candidate < 1 << 47 or candidate % 8:
+            continue
+        tried.add(candidate)
+        found = _peek(candidate, _SEARCH_CPU).find(wanted)
+        if found >= 0:
+            return candidate, candidate + found
+    raise UnknownEmulator("unicorn: its processor structure was not found; install unicorn>=2.1.4,<2.2")
+
+
+def find_value(env: int, size: int, value: int, what: str) -> int:
+    """Find the byte offset of a 64-bit ``value`` that occurs once in the structure."""
+    blob = ctypes.string_at(env, size)
+    packed = struct.pack("<Q", value)
+    place = blob.find(packed)
+    if place < 0 or blob.find(packed, place + 1) >= 0:
+        raise UnknownEmulator(
+            f"unicorn: {what} was not found in its processor structure; install unicorn>=2.1.4,<2.2"
+        )
+    return place
+
+
+def _peek(address: int, size: int) -> bytes:
+    """Read this process's memory at an address that may not be mapped: the readable bytes from there on."""
+    import sys
+
+    if sys.platform == "win32":
+        return _peek_windows(address, size)
+    return _peek_pipe(address, size)
+
+
+def _peek_pipe(address: int, size: int) -> bytes:
+    """Let the kernel copy: write(2) answers EFAULT where a plain read would end the process."""
+    import os
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.write.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+    libc.write.restype = ctypes.c_ssize_t
+    reader, writer = os.pipe()
+    try:
+        out = bytearray()
+        while len(out) < size:
+            here = address + len(out)
+            step = min(size - len(out), 4096 - here % 4096)
+            if libc.write(writer, here, step) != step:
+                break
+            out += os.read(reader, step)
+        return bytes(out)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def _peek_windows(address: int, size: int) -> bytes:
+    kernel = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
+    out = ctypes.create_string_buffer(size)
+    kernel.ReadProcessMemory.argtypes = (
+        ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_size_t)
+    )  # fmt: skip
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    read = ctypes.c_size_t()
+    done = 0
+    while done < size:
+        step = min(size - done, 4096 - (address + done) % 4096)
+        if not kernel.ReadProcessMemory(
+            kernel.GetCurrentProcess(), address + done, ctypes.byref(out, done), step, ctypes.byref(read)
+        ):
+            break
+        done += step
+    return out.raw[:done]

@@ -1,0 +1,171 @@
+"""Stopping the processor between two instructions, and counting the blocks it entered.
+
+The emulator must never be stopped from another thread or by its own timeout: it would re-run an instruction
+whose memory access is done. A block hook stops it exactly. Three ways to have one, the best that is there:
+
+- ``CompiledStops``: a C function counts blocks and compares with a deadline; 8 % dearer than no hook.
+- ``PythonStops``: the same in Python, block for block, about thirty times slower.
+- ``WatchedStops``: no counting. Two hooks that are C functions of the emulator itself; a stop request widens
+  the range of the second from nowhere to everywhere. For the realtime clock where no compiler is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final, Protocol
+
+NEVER: Final = (1 << 64) - 1
+NO_INTERRUPT: Final = NEVER
+VMEXIT_VINTR: Final = 0x164
+
+
+class Control(ctypes.Structure):
+    """The words shared with the hooks; helper.c declares the same."""
+
+    _fields_ = [
+        ("blocks", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("interrupt", ctypes.c_uint64),
+        ("pending", ctypes.c_void_p),
+        ("stop", ctypes.c_void_p),
+    ]
+
+
+class Hooks(Protocol):
+    """What the engine offers for installing hooks; callbacks are C function pointers."""
+
+    handle: int
+    stop_function: int
+    pending: int
+
+    def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
+        """Install a hook over the range and give its handle."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the engine to stop; only from a hook."""
+        ...
+
+
+class Stops(Protocol):
+    """One way of stopping. ``words`` are the Control's 64-bit words: blocks, deadline, interrupt."""
+
+    words: memoryview
+    counts: bool
+
+    def arm(self, deadline: int) -> None:
+        """Stop before the block after number ``deadline``."""
+        ...
+
+    def request(self) -> None:
+        """Stop before the next block; may be called from any thread."""
+        ...
+
+
+class _Counting:
+    """What both counting ways share: a request is a deadline that has passed."""
+
+    counts = True
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function)
+        self.words = memoryview(self.control).cast("B").cast("Q")
+
+    def arm(self, deadline: int) -> None:
+        self.words[1] = deadline
+
+    def request(self) -> None:
+        self.words[1] = 0
+
+
+class CompiledStops(_Counting):
+    """Block hook and interrupt hook in C."""
+
+    def __init__(self, hooks: Hooks, helper: ctypes.CDLL) -> None:
+        super().__init__(hooks)
+        if helper.vlab_control_size() != ctypes.sizeof(Control):
+            raise ImportError("the compiled helper and vlab disagree on the size of their shared structure")
+        data = ctypes.addressof(self.control)
+        hooks.add_hook("block", helper.vlab_block, data)
+        hooks.add_hook("interrupt", helper.vlab_interrupt, data)
+
+
+_BlockHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+_InterruptHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+
+
+def _interrupt_hook(words: memoryview, hooks: Hooks) -> object:
+    pending = ctypes.c_uint32.from_address(hooks.pending)
+    stop = hooks.stop
+
+    def interrupt(_engine: int, number: int, _data: int) -> None:
+        words[2] = number
+        if number == VMEXIT_VINTR:
+            pending.value = 0
+        stop()
+
+    return _InterruptHook(interrupt)
+
+
+class PythonStops(_Counting):
+    """What helper.c does, in Python."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        super().__init__(hooks)
+        words, stop = self.words, hooks.stop
+
+        def block(_engine: int, _address: int, _size: int, _data: int) -> None:
+            count = words[0]
+            if count >= words[1]:
+                stop()
+            else:
+                words[0] = count + 1
+
+        self._callbacks = (_BlockHook(block), _interrupt_hook(words, hooks))
+        hooks.add_hook("block", self._callbacks[0], 0)
+        hooks.add_hook("interrupt", self._callbacks[1], 0)
+
+
+class _HookHead(ctypes.Structure):
+    """The start of the emulator's `struct hook`, whose address a hook handle is."""
+
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("insn", ctypes.c_int),
+        ("refs", ctypes.c_int),
+        ("op", ctypes.c_int),
+        ("op_flags", ctypes.c_int),
+        ("to_delete", ctypes.c_bool),
+        ("begin", ctypes.c_uint64),
+        ("end", ctypes.c_uint64),
+    ]
+
+
+class WatchedStops:
+    """Stops on request alone, without counting and without a compiler."""
+
+    counts = False
+    _NOWHERE: Final = NEVER  # a range of one address at which no block can start
+
+    def __init__(self, hooks: Hooks) -> None:
+        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function)
+        self.words = memoryview(self.control).cast("B").cast("Q")
+        # The first hook makes every block instrumented; this C function ignores its arguments and changes nothing.
+        harmless = ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p)
+        hooks.add_hook("block", harmless, 0)
+        place = hooks.add_hook("block", ctypes.c_void_p(hooks.stop_function), 0, self._NOWHERE, self._NOWHERE)
+        self._range = _HookHead.from_address(place)
+        if (self._range.begin, self._range.end) != (self._NOWHERE, self._NOWHERE):
+            raise ImportError("unicorn: its hook structure is not the one vlab knows; install unicorn>=2.1.4,<2.2")
+        self._callback = _interrupt_hook(self.words, hooks)
+        hooks.add_hook("interrupt", self._callback, 0)
+
+    def arm(self, deadline: int) -> None:
+        if deadline:
+            self._range.begin = self._range.end = self._NOWHERE
+        else:
+            self.request()
+
+    def request(self) -> None:
+        self._range.end = 0
+        self._range.begin = 1
