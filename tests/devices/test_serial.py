@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.devices.twins import VALUES, Bench, check_twin, register_programs
-from vlab.devices.serial16550a import DATA, IER, IIR_FCR, LCR, LSR, MCR, MSR, SCR, Serial16550A
+from vlab.devices.serial16550a import Serial16550A
+from vlab.devices.serial_registers import Offset
 from vlab.devices.state import describe
 
+DATA, IER, IIR_FCR, LCR = Offset.DATA, Offset.IER, Offset.IIR_FCR, Offset.LCR
+MCR, LSR, MSR, SCR = Offset.MCR, Offset.LSR, Offset.MSR, Offset.SCR
 LOOP = 0x10
 
 

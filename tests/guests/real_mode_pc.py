@@ -120,6 +120,7 @@ class RealModePc:
 
     def write(self, address: int, data: bytes) -> None:
         self._uc.mem_write(address, data)
+        self._uc.ctl_remove_cache(address, address + len(data))  # it may have been executed already
 
     def word(self, address: int) -> int:
         return int.from_bytes(self.read(address, 2), "little")
@@ -193,16 +194,21 @@ class RealModePc:
         self.set(sp=sp, cs=segment, ip=offset, eflags=flags & ~(FLAG_INTERRUPT | FLAG_TRAP))
 
     def _step(self) -> bool:
-        """Execute a slice; True when the processor then sleeps in HLT."""
+        """Execute a slice; True when the processor then sleeps in HLT.
+
+        With an interrupt pending a slice is one instruction, so that the moment when IF is 1 is not missed, and
+        two for STI, which takes effect only behind the next one.
+        """
         linear = self.get("cs") * 16 + self.get("ip")
+        count = 1 + (self.read(linear, 1) == b"\xfb") if self.pic.pending() else _SLICE
         fault: int | None = None
         try:
-            self._uc.emu_start(linear, 0xFFFFFFFF, count=_SLICE)
+            self._uc.emu_start(linear, 0xFFFFFFFF, count=count)
         except UcError as error:
             if "INSN_INVALID" not in str(error):
                 raise
             fault = 6
-        self.now += _SLICE * _NS_PER_INSTRUCTION
+        self.now += count * _NS_PER_INSTRUCTION
         vector, self._pending_int = self._pending_int, None
         if vector is None:
             vector = fault
@@ -215,6 +221,8 @@ class RealModePc:
         """Run until HLT with interrupts off, the debug exit, or `seconds` of virtual time (then it fails)."""
         end = self.now + int(seconds * 1e9)
         while self.exit_status is None:
+            if self.pic.pending() and self.get("eflags") & FLAG_INTERRUPT:
+                self._deliver(self.pic.acknowledge())
             halted = self._step()
             enabled = self.get("eflags") & FLAG_INTERRUPT
             if halted and not enabled:
@@ -222,9 +230,7 @@ class RealModePc:
             if halted and not self.pic.pending() and self._due:
                 self.now = max(self.now, min(self._due.values()))
             self._expire()
-            if enabled and self.pic.pending():
-                self._deliver(self.pic.acknowledge())
-            elif halted:
+            if halted and not self.pic.pending():
                 self.set(ip=self.get("ip") - 1)
             assert self.now < end, f"still at {self.get('cs'):04x}:{self.get('ip'):04x}; {self.console!r}"
 
@@ -232,6 +238,7 @@ class RealModePc:
         """Execute INT `vector` with these registers, segments 0 and a stack below 0000:7C00."""
         self.write(STUB, bytes([0xCD, vector, 0xFA, 0xF4]))  # INT; CLI; HLT
         start = {"cs": 0, "ip": STUB, "ss": 0, "esp": 0x7C00, "ds": 0, "es": 0, "eflags": 2 | FLAG_INTERRUPT}
+        self.exit_status = None
         self.set(**{**start, **registers})
         self.run()
         return Registers({name: self.get(name) for name in _REGISTERS})

@@ -73,7 +73,7 @@ def test_replace_gives_the_same_class_and_leaves_the_original() -> None:
 def test_describe_lists_fields_from_the_highest_bit_with_named_contents() -> None:
     shown = DR7(0b11 << 16).describe()
     assert (shown[0].name, shown[0].bits) == ("LEN3", "31:30")
-    assert [f for f in shown if f.name == "RW0"][0].label == "read or write"
+    assert next(f for f in shown if f.name == "RW0").label == "read or write"
     assert (shown[-1].name, shown[-1].bits, shown[-1].value) == ("L0", "0", 0)
 
 

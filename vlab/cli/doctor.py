@@ -155,11 +155,14 @@ def _guests() -> Iterator[Finding]:
     from vlab.guests import catalogue
 
     linux = catalogue.find("linux")
-    detail = "here" if linux.available else "not fetched"
-    yield Finding("linux", linux.available, detail, "vlab guests fetch linux", needed=False)
+    detail = f"{linux.kernel}" if linux.available else "not on this computer"
+    yield Finding("linux", linux.available, detail, linux.how_to_get, needed=False)
 
 
 def _room() -> Iterator[Finding]:
+    from vlab.guests import store
+
+    yield _cache(store.cache_directory())
     memory = _available_memory()
     if memory is not None:
         remedy = f"close other programs: a Linux guest and a notebook want {COMFORTABLE_MEMORY >> 20} MiB"
@@ -168,6 +171,15 @@ def _room() -> Iterator[Finding]:
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     detail = "your keys can go to a guest" if terminal else "none here: type to a guest with --send"
     yield Finding("terminal", terminal, detail, "run vlab in a terminal window", needed=False)
+
+
+def _cache(cache: Path) -> Finding:
+    """Look whether the cache, or the directory it will be made in, can be written to, and how full it is."""
+    place = next(parent for parent in (cache, *cache.parents) if parent.is_dir())
+    size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    detail = f"{cache}: {size >> 20:,} MiB used, {shutil.disk_usage(place).free >> 20:,} MiB free"
+    remedy = "set VLAB_CACHE to a directory that you can write to; without it nothing can be fetched"
+    return Finding("cache", os.access(place, os.W_OK), detail, remedy, needed=False)
 
 
 def _available_memory() -> int | None:

@@ -28,7 +28,7 @@ def lab(arguments: tuple[str, ...]) -> int:
     if find_spec("jupyterlab") is None:
         raise VlabError("JupyterLab is not installed here: run `make lab`, or `pip install 'vlab[lab]'`")
     line = command(arguments)
-    if sys.platform != "win32":
+    if os.name != "nt":
         # JupyterLab takes over this process, so that Ctrl-C is its own affair: it asks before it shuts down.
         os.execv(line[0], line)
     return subprocess.call(line)

@@ -28,6 +28,9 @@ WINDOWS = ((0x20, 2, 0), (0xA0, 2, 2), (0x4D0, 2, 4))
 EMPTY_BUS = 0xFF  # what a read gives that no chip answers
 EXPECT_OCW, EXPECT_ICW2, EXPECT_ICW3, EXPECT_ICW4 = 0, 2, 3, 4
 
+_LTIM, _AEOI, _SFNM = Icw1.LTIM.mask, Icw4.AEOI.mask, Icw4.SFNM.mask
+_PRIORITIES = tuple(tuple((lowest + n) % 8 for n in range(1, 9)) for lowest in range(8))
+
 
 @dataclass(frozen=True, slots=True)
 class PicState(DeviceState):
@@ -101,7 +104,7 @@ class Pic8259:
         if not requests:
             return None
         in_service = self._isr & ~self._imr if self._special_mask else self._isr
-        nested = self.slaves if Icw4(self._icw4).SFNM else 0
+        nested = self.slaves if self._icw4 & _SFNM else 0
         for level in self._by_priority():
             mask = 1 << level
             if in_service & mask:
@@ -118,7 +121,7 @@ class Pic8259:
         mask = 1 << level
         if not self._level_triggered() & mask:
             self._irr &= ~mask
-        if not Icw4(self._icw4).AEOI:
+        if not self._icw4 & _AEOI:
             self._isr |= mask
         elif self._rotate_on_aeoi:
             self._lowest = level
@@ -138,11 +141,11 @@ class Pic8259:
         """Return the vector of `level`: five bits of ICW2 and the level."""
         return self._icw2 & 0xF8 | level
 
-    def _by_priority(self) -> list[int]:
-        return [(self._lowest + n) % 8 for n in range(1, 9)]
+    def _by_priority(self) -> tuple[int, ...]:
+        return _PRIORITIES[self._lowest]
 
     def _level_triggered(self) -> int:
-        return 0xFF if Icw1(self._icw1).LTIM else self._elcr
+        return 0xFF if self._icw1 & _LTIM else self._elcr
 
     # ---- the two ports
 

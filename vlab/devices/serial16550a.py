@@ -30,6 +30,7 @@ from vlab.devices.serial_registers import (
     LineStatus,
     ModemControl,
     ModemStatus,
+    Offset,
 )
 from vlab.devices.state import DeviceState
 from vlab.devices.wiring import Line
@@ -37,8 +38,6 @@ from vlab.devices.wiring import Line
 FIFO_DEPTH = 16
 BASE_BAUD = 115_200
 POLLING = 2  # reads of LSR, nothing else between them, that count as polling
-
-DATA, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)
 
 NO_INTERRUPT = 0b0001
 MODEM_STATUS = 0b0000
@@ -151,23 +150,23 @@ class Serial16550A:
     def read(self, offset: int, size: int = 1) -> int:
         """Read the register at `offset` (taken modulo 8)."""
         offset &= 7
-        self._polls = min(self._polls + 1, POLLING) if offset == LSR else 0
+        self._polls = min(self._polls + 1, POLLING) if offset == Offset.LSR else 0
         match offset:
-            case 0 | 1 if self._lcr & _DLAB:
+            case Offset.DATA | Offset.IER if self._lcr & _DLAB:
                 return self._divisor >> 8 * offset & 0xFF
-            case 0:
+            case Offset.DATA:
                 return self._read_rbr()
-            case 1:
+            case Offset.IER:
                 return self._ier
-            case 2:
+            case Offset.IIR_FCR:
                 return self._read_iir()
-            case 3:
+            case Offset.LCR:
                 return self._lcr
-            case 4:
+            case Offset.MCR:
                 return self._mcr
-            case 5:
+            case Offset.LSR:
                 return self._read_lsr()
-            case 6:
+            case Offset.MSR:
                 return self._read_msr()
             case _:
                 return self._scr
@@ -178,21 +177,21 @@ class Serial16550A:
         value &= 0xFF
         self._polls = 0
         match offset:
-            case 0 | 1 if self._lcr & _DLAB:
+            case Offset.DATA | Offset.IER if self._lcr & _DLAB:
                 shift = 8 * offset
                 self._divisor = self._divisor & 0xFF00 >> shift | value << shift
-            case 0:
+            case Offset.DATA:
                 self._write_thr(value)
-            case 1:
+            case Offset.IER:
                 self._write_ier(value)
-            case 2:
+            case Offset.IIR_FCR:
                 self._write_fcr(value)
-            case 3:
+            case Offset.LCR:
                 self._write_lcr(value)
-            case 4:
+            case Offset.MCR:
                 self._mcr = value & ~ModemControl.reserved_mask()
                 self._follow_inputs()
-            case 7:
+            case Offset.SCR:
                 self._scr = value
         self._fill()
         self._drive()

@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from vlab.isa.fields import Register, bit, bits
 
+
+class Offset:
+    """Where the registers are; `DATA` is RBR when read and THR when written, with DLAB = 1 the divisor."""
+
+    DATA = 0
+    IER = 1
+    IIR_FCR = 2
+    LCR = 3
+    MCR = 4
+    LSR = 5
+    MSR = 6
+    SCR = 7
+
+
 WORD_LENGTHS = {0: "5 bits", 1: "6 bits", 2: "7 bits", 3: "8 bits"}
 TRIGGER_LEVELS = {0: "1 byte", 1: "4 bytes", 2: "8 bytes", 3: "14 bytes"}
 SOURCES = {

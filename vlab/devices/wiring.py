@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from vlab.devices.state import DeviceState
 
 Line: TypeAlias = Callable[[bool], None]
-"""An output pin: called with its level, each time the device drives it (not only when the level changes)."""
+"""An output pin: called with its level; it may be called again with the level that it has already."""
 
 Now: TypeAlias = Callable[[], int]
 """Virtual time, nanoseconds; it never goes back."""

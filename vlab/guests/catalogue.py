@@ -8,24 +8,22 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vlab.errors import UnusableInput
-from vlab.guests import store
+from vlab.guests import index, store
 from vlab.guests.loaders import Kind, identify
 
 LINUX_COMMAND_LINE = "console=ttyS0 nokaslr nolapic noapic acpi=off pci=off"
-"""What a Linux guest gets unless told otherwise: the serial console, no randomised addresses (so that they are
-the same in every run), and the devices of a PC of 1990, which every monitor has."""
+"""What a Linux guest gets unless told otherwise: the serial console, no randomised addresses (so that they
+are the same in every run), and the devices of a PC of 1990, which every monitor has."""
 
 IMAGES = Path(__file__).parent / "images"
+
 _MIB = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_INDEX = "guests.json"
-_FETCHED = "fetched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,11 @@ class Guest:
     cmdline: str = ""
     available: bool = True
     how_to_get: str = ""
-    memory: int = 16 * _MIB
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that suit this guest unless the user says otherwise."""
+        return (128 if self.kind is Kind.LINUX else 16) * _MIB
 
     def read_kernel(self) -> bytes:
         """Return the image's bytes. Raises UnusableInput, saying how to get it, when it is not there."""
@@ -53,25 +55,28 @@ class Guest:
         return store.read_input("guest", self.kernel)
 
     def read_initrd(self) -> bytes | None:
-        """Return the initrd's bytes, None when the guest has none. Raises UnusableInput as `read_kernel` does."""
+        """Return the initrd's bytes, None for a guest without one. Raises as `read_kernel` does."""
         return None if self.initrd is None else store.read_input("initrd", self.initrd)
 
 
 _BUNDLED = (
     ("hello", Kind.BOOT_SECTOR, "a boot sector that prints one line through the BIOS"),
-    ("rings", Kind.MULTIBOOT, "protected mode: every way between ring 0 and ring 3, and what ring 3 is refused"),
-    ("longmode", Kind.MULTIBOOT, "long mode: builds page tables, walks them and provokes page faults"),
+    (
+        "rings",
+        Kind.MULTIBOOT,
+        "protected mode: the ways between ring 0 and ring 3, and what ring 3 is refused",
+    ),
+    ("longmode", Kind.MULTIBOOT, "long mode: builds page tables, uses them and provokes page faults"),
     ("selftest", Kind.MULTIBOOT, "exceptions and interrupts through every kind of gate, checked one by one"),
     ("tripfault", Kind.MULTIBOOT, "ends in a triple fault, in a known place"),
     ("spin", Kind.MULTIBOOT, "jumps to itself for ever, with interrupts off"),
 )
-_LINUX_SUMMARY = "the distribution's own Linux kernel, unmodified, with a busybox shell on the serial console"
-_FETCH_LINUX = "fetch it with `vlab guests fetch linux`"
+_BUNDLED_NAMES = frozenset(row[0] for row in _BUNDLED)
 
 
 def guests() -> list[Guest]:
-    """Return every guest, available or not: bundled, Linux, then the user's by name."""
-    own = {name: _from_index(name, entry) for name, entry in sorted(_read_index().items())}
+    """Return every guest, available or not: the bundled ones, Linux, then the user's by name."""
+    own = {name: _own(name, entry) for name, entry in sorted(index.read_own().items())}
     linux = own.pop("linux", None) or _linux()
     return [*(_bundled(*row) for row in _BUNDLED), linux, *own.values()]
 
@@ -82,16 +87,20 @@ def find(name_or_path: str | Path) -> Guest:
     Raises UnusableInput for an unknown name, with the nearest ones, and UnusableImage for a file that is no
     guest. A name goes before a file of the same name: write ``./linux`` for the file.
     """
-    text = str(name_or_path)
-    known = {guest.name: guest for guest in guests()}
-    if text in known and not isinstance(name_or_path, Path):
-        return known[text]
-    path = Path(text).expanduser()
-    if path.exists() or isinstance(name_or_path, Path) or len(Path(text).parts) > 1:
-        return _from_file(path.name, path, None, None)
-    near = difflib.get_close_matches(text.lower(), known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "it is not a file either;"
-    raise UnusableInput(f"guest: there is no guest named {text!r}; {hint} `vlab guests list` shows them all")
+    path = store.expand(name_or_path)
+    if isinstance(name_or_path, str):
+        known = {guest.name: guest for guest in guests()}
+        if name_or_path in known:
+            return known[name_or_path]
+        if path.name == name_or_path and not store.is_file(path):
+            raise _unknown(name_or_path, list(known))
+    return _from_file(path.name, path, None, None)
+
+
+def _unknown(name: str, known: list[str]) -> UnusableInput:
+    near = difflib.get_close_matches(name.lower(), known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "nor a file of that name;"
+    return UnusableInput(f"guest: there is no guest named {name!r}; {hint} `vlab guests list` shows them all")
 
 
 def add(
@@ -100,60 +109,33 @@ def add(
     """Enter an image of the user's into the catalogue and return it as a guest.
 
     The files stay where they are. `name` is the file's name without its suffix unless given; `linux` may be
-    given, the names of bundled guests may not. Raises UnusableInput or UnusableImage for what does not fit.
+    given, the names of bundled guests may not. A name that was added before is replaced. Raises UnusableInput
+    or UnusableImage for what does not fit.
     """
-    kernel = Path(path).expanduser()
+    kernel = store.expand(path).absolute()
+    disk = None if initrd is None else store.expand(initrd).absolute()
     chosen = kernel.stem if name is None else name
     if not _NAME.fullmatch(chosen):
         raise UnusableInput(f"name: {chosen!r} is not possible; use letters, digits, '.', '_' and '-'")
-    if any(chosen == row[0] for row in _BUNDLED):
+    if chosen in _BUNDLED_NAMES:
         raise UnusableInput(f"name: {chosen!r} is a bundled guest; choose another one with --name")
-    disk = None if initrd is None else Path(initrd).expanduser()
     guest = _from_file(chosen, kernel, disk, cmdline)
-    if disk is not None:
-        store.read_input("initrd", disk)
-    entry = {
-        "kind": str(guest.kind),
-        "kernel": str(kernel.absolute()),
-        "initrd": None if disk is None else str(disk.absolute()),
-        "cmdline": guest.cmdline,
-    }
-    _write_index(_read_index() | {chosen: entry})
+    guest.read_initrd()
+    index.write_own(index.read_own() | {chosen: index.Own(guest.kind, kernel, disk, guest.cmdline)})
     return find(chosen)
 
 
 def remove(name: str) -> None:
-    """Take a guest of the user's out of the catalogue; its files stay. Raises UnusableInput for other names."""
-    index = _read_index()
-    if name not in index:
-        known = f"there are {', '.join(sorted(index))}" if index else "there are none"
+    """Take a guest of the user's out of the catalogue; its files stay.
+
+    Raises UnusableInput for a name that the user did not add.
+    """
+    own = index.read_own()
+    if name not in own:
+        known = f"there are {', '.join(sorted(own))}" if own else "there are none"
         raise UnusableInput(f"name: {name!r} is not a guest that you added; {known}")
-    del index[name]
-    _write_index(index)
-
-
-def record_fetched(name: str, kernel: store.Entry, initrd: store.Entry) -> None:
-    """Note which objects of the cache make up a fetched guest."""
-    files = {"kernel": kernel, "initrd": initrd}
-    manifest = {role: {"name": it.name, "sha256": it.sha256, "size": it.size} for role, it in files.items()}
-    store.write_atomically(_manifest(name), json.dumps(manifest, indent=1).encode())
-
-
-def fetched(name: str) -> tuple[store.Entry, store.Entry] | None:
-    """Return kernel and initrd of a fetched guest, None when either is missing or damaged."""
-    try:
-        manifest = json.loads(_manifest(name).read_bytes())
-        kernel, initrd = (
-            store.Entry(str(file["name"]), str(file["sha256"]), int(file["size"]))
-            for file in (manifest["kernel"], manifest["initrd"])
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return (kernel, initrd) if store.intact(kernel) and store.intact(initrd) else None
-
-
-def _manifest(name: str) -> Path:
-    return store.cache_directory() / _FETCHED / f"{name}.json"
+    del own[name]
+    index.write_own(own)
 
 
 def _bundled(name: str, kind: Kind, summary: str) -> Guest:
@@ -162,71 +144,37 @@ def _bundled(name: str, kind: Kind, summary: str) -> Guest:
 
 
 def _linux() -> Guest:
-    guest = Guest(
+    files = index.fetched("linux")
+    kernel, initrd = (None, None) if files is None else (files[0].path, files[1].path)
+    return Guest(
         "linux",
         Kind.LINUX,
-        _LINUX_SUMMARY,
-        None,
-        None,
+        "the distribution's own Linux kernel, unmodified, with a busybox shell on the serial console",
+        kernel,
+        initrd,
         LINUX_COMMAND_LINE,
-        available=False,
-        how_to_get=_FETCH_LINUX,
-        memory=128 * _MIB,
+        available=files is not None,
+        how_to_get="" if files else "fetch it with `vlab guests fetch linux`",
     )
-    files = fetched("linux")
-    if files is None:
-        return guest
-    return replace(guest, kernel=files[0].path, initrd=files[1].path, available=True)
 
 
 def _from_file(name: str, path: Path, initrd: Path | None, cmdline: str | None) -> Guest:
     kind = identify(store.read_input("guest", path), path.name)
-    linux = kind is Kind.LINUX
-    chosen = (LINUX_COMMAND_LINE if linux else "") if cmdline is None else cmdline
-    memory = 128 * _MIB if linux else 16 * _MIB
-    return Guest(name, kind, f"the image {path}", path, initrd, chosen, memory=memory)
+    if cmdline is None:
+        cmdline = LINUX_COMMAND_LINE if kind is Kind.LINUX else ""
+    return Guest(name, kind, f"the file {path}", path, initrd, cmdline)
 
 
-def _from_index(name: str, entry: dict[str, str | None]) -> Guest:
-    kind = Kind(entry["kind"] or "")
-    kernel = Path(entry["kernel"] or "")
-    initrd = None if entry["initrd"] is None else Path(entry["initrd"])
-    missing = next((file for file in (kernel, initrd) if file is not None and not file.is_file()), None)
+def _own(name: str, own: index.Own) -> Guest:
+    missing = own.missing()
+    advice = "" if missing is None else f"{missing} is gone: add it again with `vlab guests add`"
     return Guest(
         name,
-        kind,
-        f"added: {kernel}",
-        kernel,
-        initrd,
-        entry["cmdline"] or "",
+        own.kind,
+        f"the file {own.kernel}",
+        own.kernel,
+        own.initrd,
+        own.cmdline,
         available=missing is None,
-        how_to_get="" if missing is None else f"{missing} is gone: add it again with `vlab guests add`",
-        memory=128 * _MIB if kind is Kind.LINUX else 16 * _MIB,
+        how_to_get=advice,
     )
-
-
-def _read_index() -> dict[str, dict[str, str | None]]:
-    path = store.data_directory() / _INDEX
-    if not path.exists():
-        return {}
-    try:
-        index = json.loads(store.read_input("data", path))
-        return {str(name): _checked(entry) for name, entry in index["guests"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UnusableInput(
-            f"data: {path} is not an index of guests any more; repair it, or delete it and add your guests again"
-        ) from None
-
-
-def _checked(entry: dict[str, str | None]) -> dict[str, str | None]:
-    """Return the known fields of an entry of the index; raises ValueError, KeyError or TypeError."""
-    fields = {key: entry[key] for key in ("kind", "kernel", "initrd", "cmdline")}
-    if not all(isinstance(value, str | None) for value in fields.values()):
-        raise TypeError(fields)
-    Kind(fields["kind"] or "")
-    return fields
-
-
-def _write_index(index: dict[str, dict[str, str | None]]) -> None:
-    path = store.data_directory() / _INDEX
-    store.write_atomically(path, json.dumps({"guests": index}, indent=1, sort_keys=True).encode())

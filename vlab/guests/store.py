@@ -1,16 +1,17 @@
 """Where vlab keeps files of the user's: a cache that can be fetched again, and a small index that cannot.
 
-The cache holds objects by the SHA-256 of their contents; whoever names an object names its digest, and gets it
-only if the bytes still have it. Everything is written beside its place and then moved there, so that a file
-is whole or absent.
+The cache holds objects by the SHA-256 of their contents; whoever names an object names its digest, and gets
+it only if the bytes still have it. Everything is written beside its place and then moved there, so that a
+file is whole or absent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import secrets
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,32 @@ def data_directory() -> Path:
 
 def _directory(own: str, xdg: str, unix: str, macos: str, windows: str) -> Path:
     if os.environ.get(own):
-        return Path(os.environ[own]).expanduser().absolute()
+        return expand(os.environ[own]).absolute()
+    home = expand("~")
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "vlab" / windows
+        return (Path(local) if local else home / "AppData" / "Local") / "vlab" / windows
     if sys.platform == "darwin":
-        return Path.home() / macos / "vlab"
+        return home / macos / "vlab"
     base = os.environ.get(xdg, "")
     # the XDG specification: a relative path counts as unset
-    return (Path(base) if Path(base).is_absolute() else Path.home() / unix) / "vlab"
+    return (Path(base) if Path(base).is_absolute() else home / unix) / "vlab"
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path of the user's with ``~`` replaced, where this computer knows a home directory."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a regular file is there and may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def unwritable(error: OSError, directory: Path) -> UnusableInput:
@@ -64,13 +82,9 @@ def make_directory(directory: Path) -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`, all or nothing. Raises UnusableInput when the directory is not writable."""
     make_directory(path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise unwritable(error, path.parent) from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -78,12 +92,13 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         raise unwritable(error, path.parent) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object of the cache: its file name, the SHA-256 of its contents in hexadecimal, its size in bytes."""
+    """An object of the cache: file name, SHA-256 of its contents in hexadecimal, size in bytes."""
 
     name: str
     sha256: str
@@ -136,4 +151,6 @@ def read_input(argument: str, path: Path) -> bytes:
             raise UnusableInput(f"{argument}: {path} is larger than 3 GiB, which no guest's memory holds")
         return path.read_bytes()
     except OSError as error:
-        raise UnusableInput(f"{argument}: cannot read {path} ({error.strerror}); check its permissions") from None
+        raise UnusableInput(
+            f"{argument}: cannot read {path} ({error.strerror}); check its permissions"
+        ) from None

@@ -219,7 +219,7 @@ def _walk(linear: int, controls: PagingControls, access: Access, read: Reader) -
         if entry & zero:
             why = f"has reserved bits set: {entry & zero:#x}"
             return _fault(linear, controls, access, raw, _PRESENT | _RESERVED, why)
-        allowed &= entry | grants
+        allowed = entry | grants
         nx |= entry
         if leaf:
             return _arrive(

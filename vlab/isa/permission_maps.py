@@ -19,7 +19,7 @@ _MSR_RANGES: Final = ((0x0000_0000, 0x0000), (0xC000_0000, 0x0800), (0xC001_0000
 
 
 def io_intercepted(iopm: bytes | bytearray | memoryview, port: int, size: int) -> bool:
-    """Say whether an access of ``size`` bytes (1, 2 or 4) at ``port`` exits: one set bit does (APM2 15.10.2)."""
+    """Say whether an access of ``size`` bytes (1, 2 or 4) at ``port`` exits: a set bit does (APM2 15.10)."""
     window = iopm[port >> 3] | iopm[(port >> 3) + 1] << 8
     return bool(window >> (port & 7) & ((1 << size) - 1))
 

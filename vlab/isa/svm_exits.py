@@ -156,7 +156,7 @@ class SvmExit(IntEnum):
     WBINVD = 0x089
     MONITOR = 0x08A
     MWAIT = 0x08B
-    MWAIT_ARMED = 0x08C
+    MWAIT_CONDITIONAL = 0x08C
     XSETBV = 0x08D
     RDPRU = 0x08E
     EFER_WRITE_TRAP = 0x08F
@@ -181,7 +181,7 @@ class SvmExit(IntEnum):
     INVPCID = 0x0A2
     MCOMMIT = 0x0A3
     TLBSYNC = 0x0A4
-    BUS_LOCK = 0x0A5
+    BUSLOCK = 0x0A5
     IDLE_HLT = 0x0A6
     NPF = 0x400
     AVIC_INCOMPLETE_IPI = 0x401

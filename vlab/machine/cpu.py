@@ -381,6 +381,5 @@ class Engine:
             self.handle = 0
             self.bytes = self.words = self.words32 = memoryview(bytearray(self.layout.size)).cast("B")
             del self._interrupt_request
-            self._uc.release_handle(self._uc._uch) if hasattr(self._uc, "release_handle") else None
-            self._uc = None
+            del self._uc  # its finalizer closes the library's side
             self._keep.clear()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
 import io
 import lzma
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, Literal, cast
+
+from vlab.guests import zstd
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
 
 _MAGIC = b"!<arch>\n"
 _HEADER = 60  # ar(5): name 16, time 12, owner 6, group 6, mode 8, size 10, end mark 2
@@ -28,14 +32,14 @@ def extract(package: Path, wanted: Callable[[str], bool]) -> tuple[str, bytes]:
     Reads no further than that file. Raises BadPackage when it is not there or the package is damaged.
     """
     try:
-        with package.open("rb") as file, _data(package, file) as data, tarfile.open(fileobj=data, mode="r|") as tar:
+        with _tar(package) as tar:
             for member in tar:
                 name = member.name.removeprefix("./").lstrip("/")
                 if member.isreg() and wanted(name):
                     contents = tar.extractfile(member)
                     if contents is not None:
                         return name, contents.read()
-    except (tarfile.TarError, lzma.LZMAError, EOFError, OSError, ValueError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError, ValueError) as error:
         raise BadPackage(f"{package.name} is damaged ({error})") from None
     raise BadPackage(f"{package.name} does not hold the file that was expected in it")
 
@@ -56,58 +60,66 @@ def members(file: IO[bytes]) -> Iterator[tuple[str, int, int]]:
 
 
 @contextlib.contextmanager
-def _data(package: Path, file: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Open the data archive inside a package as a stream of tar."""
-    for name, offset, size in members(file):
-        if name.startswith("data.tar"):
-            file.seek(offset)
-            with _decompressed(package, cast("IO[bytes]", _Window(file, size)), name) as stream:
-                yield stream
-            return
-    raise BadPackage(f"{package.name} has no data archive")
-
-
-@contextlib.contextmanager
-def _decompressed(package: Path, window: IO[bytes], name: str) -> Iterator[IO[bytes]]:
-    suffix = name.removeprefix("data.tar").removeprefix(".")
-    if suffix == "zst":
-        with _zstd(package, window) as stream:
-            yield stream
-        return
-    openers: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-        "": lambda source: source,
-        "gz": lambda source: cast("IO[bytes]", gzip.GzipFile(fileobj=source)),
-        "bz2": lambda source: cast("IO[bytes]", bz2.BZ2File(source)),
-        "xz": lambda source: cast("IO[bytes]", lzma.LZMAFile(source)),
-    }
-    if suffix not in openers:
-        raise BadPackage(f"{package.name} is compressed as .{suffix}, which vlab does not read")
-    yield openers[suffix](window)
+def _tar(package: Path) -> Iterator[tarfile.TarFile]:
+    """Open the data archive inside a package, to be read from front to back."""
+    with package.open("rb") as file:
+        found = next((member for member in members(file) if member[0].startswith("data.tar")), None)
+        if found is None:
+            raise BadPackage(f"{package.name} has no data archive")
+        name, offset, size = found
+        file.seek(offset)
+        window = cast("IO[bytes]", _Window(file, size))
+        suffix = name.removeprefix("data.tar").removeprefix(".")
+        if suffix == "zst":
+            with _zstd(package, window) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+                yield tar
+        elif suffix in ("", "gz", "bz2", "xz"):
+            mode = cast("Literal['r|gz']", f"r|{suffix}")  # one of the four, which have one type
+            with tarfile.open(fileobj=window, mode=mode) as tar:
+                yield tar
+        else:
+            raise BadPackage(f"{package.name} is compressed as .{suffix}, which vlab does not read")
 
 
 @contextlib.contextmanager
 def _zstd(package: Path, window: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Unpack with Python's own library or the zstandard package, or else let dpkg-deb do it."""
-    with contextlib.suppress(ImportError):
-        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
-
-        yield zstd.ZstdFile(window)
-        return
-    with contextlib.suppress(ImportError):
-        import zstandard
-
-        yield zstandard.ZstdDecompressor().stream_reader(window)
-        return
+    """Unpack with a library of Python's, or else let dpkg-deb do it."""
+    unpack_frame = zstd.library()
     dpkg = shutil.which("dpkg-deb")
-    if dpkg is None:
+    if unpack_frame is not None:
+        yield cast("IO[bytes]", io.BufferedReader(_Pieces(unpack_frame(window))))
+    elif dpkg is not None:
+        command = [dpkg, "--fsys-tarfile", str(package)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            try:
+                yield cast("IO[bytes]", process.stdout)
+            finally:
+                process.kill()
+    else:
         raise BadPackage(f"{package.name} is compressed with zstd; `pip install zstandard` lets vlab read it")
-    with subprocess.Popen(
-        [dpkg, "--fsys-tarfile", package], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            yield cast("IO[bytes]", process.stdout)
-        finally:
-            process.kill()
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes, as a file."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(target), len(self._rest))
+        target[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
 
 
 class _Window(io.RawIOBase):

@@ -22,6 +22,8 @@ enum {
     PIT_CHANNEL_0 = 0x40,
     PIT_CONTROL = 0x43,
     TICKS_PER_DAY = 0x1800B0,
+    PIC_MASTER = 0x20,
+    READ_REQUESTS = 0x0A,
 };
 
 uint8_t cmos_read(uint8_t index)
@@ -142,13 +144,29 @@ enum verdict clock_service(void)
 
 /* ---- INT 15h AH=86h: wait CX:DX microseconds --------------------------------------------------------------- */
 
-static struct { bool active; uint16_t last; uint32_t microseconds, left; } wait; /* `left` in timer counts */
+struct moment { uint32_t tick; uint16_t count; }; /* the timer counts down from 65536 (0) in each tick */
 
-static uint16_t timer_count(void)
+static struct { bool active; uint32_t microseconds, left; struct moment last; } wait; /* `left`: timer counts */
+
+/* Interrupts are off here: the timer may have begun a new tick that the count of ticks does not know yet. */
+static struct moment timer_now(void)
 {
     out8(PIT_CONTROL, 0x00); /* latch channel 0 */
-    uint8_t low = in8(PIT_CHANNEL_0);
-    return (uint16_t)(low | in8(PIT_CHANNEL_0) << 8);
+    uint16_t count = in8(PIT_CHANNEL_0);
+    count |= (uint16_t)(in8(PIT_CHANNEL_0) << 8);
+    out8(PIC_MASTER, READ_REQUESTS);
+    bool uncounted = (in8(PIC_MASTER) & 1) && (count == 0 || count > 0x8000);
+    return (struct moment){ bda->ticks + uncounted, count };
+}
+
+static uint32_t counts_between(struct moment from, struct moment to)
+{
+    if (to.tick < from.tick)
+        to.tick += TICKS_PER_DAY; /* midnight */
+    int32_t down = (uint16_t)(from.count - 1) - (uint16_t)(to.count - 1);
+    if (to.tick == from.tick && down < 0)
+        down += 0x10000; /* a program has taken INT 08h away from us, and nobody counts the ticks */
+    return ((to.tick - from.tick) << 16) + (uint32_t)down;
 }
 
 /* 1.193182 counts a microsecond: 1, and 12660 / 65536. */
@@ -157,23 +175,29 @@ static uint32_t counts_of(uint32_t microseconds)
     return microseconds + (microseconds >> 16) * 12660 + ((microseconds & 0xFFFF) * 12660 >> 16);
 }
 
+/* Whether sleeping is safe: the next tick will come, and be counted. */
+static bool ticks_are_counted(void)
+{
+    bool ours = ((volatile uint16_t __seg_fs *)0)[2 * 0x08 + 1] == ROM_SEGMENT;
+    return ours && !(in8(PIC_MASTER + 1) & 1);
+}
+
 /* Called again and again: what the timer has counted since the last time is taken off. A wait begun within a wait
- * (by an interrupt handler) takes over; the outer one then ends early. */
+ * (by an interrupt handler) takes over; the outer one then begins anew. */
 enum verdict wait_microseconds(uint32_t microseconds)
 {
-    uint16_t now = timer_count();
+    struct moment now = timer_now();
     if (!wait.active || wait.microseconds != microseconds) {
         wait.active = true;
         wait.microseconds = microseconds;
-        wait.left = counts_of(microseconds);
+        wait.left = counts_of(microseconds) + 1;
         wait.last = now;
     }
-    uint16_t passed = wait.last - now; /* it counts down */
+    uint32_t passed = counts_between(wait.last, now);
     wait.last = now;
     if (passed < wait.left) {
         wait.left -= passed;
-        bool ticking = !(in8(0x21) & 1); /* the next tick will wake us from HLT */
-        return ticking && wait.left > 2 * 65536 ? SLEEP_AND_RETRY : SPIN_AND_RETRY;
+        return wait.left > 0x10000 && ticks_are_counted() ? SLEEP_AND_RETRY : SPIN_AND_RETRY;
     }
     wait.active = false;
     return DONE;

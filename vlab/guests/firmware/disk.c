@@ -133,13 +133,13 @@ static uint8_t transfer_by_packet(void)
     use_segment(caller.ds);
     uint32_t packet = caller.si;
     uint32_t count = far16(packet + 2), buffer = far16(packet + 6) * 16u + far16(packet + 4);
+    uint32_t lba = far32(packet + 8), lba_high = far32(packet + 12);
+    uint8_t status = STATUS_OK;
     if (far8(packet) < 16)
         return STATUS_BAD_COMMAND;
-    if (far32(packet + 12) != 0)
-        return STATUS_NOT_FOUND;
-    uint32_t lba = far32(packet + 8);
-    uint8_t status = STATUS_OK;
-    if (caller.ah == 0x44)
+    if (lba_high)
+        status = STATUS_NOT_FOUND;
+    else if (caller.ah == 0x44)
         status = lba < capacity && count <= capacity - lba ? STATUS_OK : STATUS_NOT_FOUND;
     else if (count)
         status = disk_transfer(caller.ah == 0x43, lba, count, buffer);

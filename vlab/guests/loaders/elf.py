@@ -38,7 +38,7 @@ _MACHINES = {2: "SPARC", 8: "MIPS", 20: "PowerPC", 21: "PowerPC 64", 22: "S/390"
     243: "RISC-V",
     258: "LoongArch",
 }
-_LOAD = 1
+_LOAD, _INTERPRETER = 1, 3
 _SEGMENTS_MAXIMUM = 256
 
 
@@ -55,11 +55,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """What a loader needs of an ELF header: class (32 or 64), entry point as linked, segments."""
+    """What a loader needs of an ELF header: class (32 or 64), entry point as linked, segments.
+
+    `interpreter` tells whether the file names a dynamic linker, as programs for an operating system do.
+    """
 
     bits: int
     entry: int
     segments: tuple[Segment, ...]
+    interpreter: bool = False
 
     @property
     def end(self) -> int:
@@ -114,12 +118,14 @@ def _parse(image: bytes | memoryview, name: str) -> Elf:
             f" expected at most {_SEGMENTS_MAXIMUM} of {program.size}"
         )
     segments = []
+    interpreter = False
     for index in range(count):
         kind, *fields = program.unpack_from(image, table + index * program.size)
         if wide:
             _, offset, virtual, physical, file_size, memory_size, _ = fields
         else:
             offset, virtual, physical, file_size, memory_size, _, _ = fields
+        interpreter |= kind == _INTERPRETER
         if kind != _LOAD or memory_size == 0:
             continue
         if file_size > memory_size:
@@ -130,7 +136,7 @@ def _parse(image: bytes | memoryview, name: str) -> Elf:
         segments.append(Segment(offset, physical, virtual, file_size, memory_size))
     if not segments:
         raise UnusableImage(f"{name}: its ELF header has nothing to load (no PT_LOAD program header)")
-    return Elf(64 if wide else 32, entry, tuple(segments))
+    return Elf(64 if wide else 32, entry, tuple(segments), interpreter)
 
 
 def entry_address(elf: Elf, name: str) -> int:
@@ -179,6 +185,11 @@ def load_segments(ram: GuestRam, image: bytes, what: str) -> Elf:
     Raises UnusableImage when the file is shorter than its headers say or does not fit into memory.
     """
     elf = parse(image, ram.name)
+    if elf.interpreter:
+        raise UnusableImage(
+            f"{ram.name}: is a program for an operating system (it names a dynamic linker), not a kernel;"
+            " link it with -static -nostdlib"
+        )
     if elf.file_end > len(image):
         raise UnusableImage(
             f"{ram.name}: is truncated: its ELF headers promise {elf.file_end} bytes,"

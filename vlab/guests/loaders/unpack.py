@@ -7,12 +7,14 @@ formats but gzip the kernel's build appends the unpacked size as four bytes, whi
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from vlab.errors import UnusableImage
+from vlab.guests import zstd
 from vlab.guests.loaders import lz4
 
 CHUNK = 1 << 20
@@ -87,28 +89,12 @@ def _with(make: Callable[[], _Decompressor]) -> Callable[[memoryview], Iterator[
 
 
 def _zstd(payload: memoryview) -> Iterator[bytes]:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
-    except ImportError:
-        return _zstandard(payload)
-    return _with(zstd.ZstdDecompressor)(payload)
-
-
-def _zstandard(payload: memoryview) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError:
+    unpack_frame = zstd.library()
+    if unpack_frame is None:
         raise CannotUnpack(
             "the payload is zstd, which this Python does not read (`pip install zstandard` would do)"
-        ) from None
-
-    def pieces() -> Iterator[bytes]:
-        try:
-            yield from zstandard.ZstdDecompressor().read_to_iter(payload, write_size=CHUNK)
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from None
-
-    return pieces()
+        )
+    return unpack_frame(io.BytesIO(payload))
 
 
 _FORMATS: tuple[tuple[bytes, str, Callable[[memoryview], Iterator[bytes]]], ...] = (
