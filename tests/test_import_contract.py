@@ -29,8 +29,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
-#: The only modules that may import the emulator.
-ENGINE_MODULES = {"vlab.machine.cpu", "vlab.machine.engine"}
+#: The modules that may import the emulator.
+ENGINE_MODULES = {"vlab.machine.cpu"}
 
 #: What the lowest parts must do without, at any time.
 FORBIDDEN = {"isa": {"numpy", "pandas", "capstone", "unicorn", "rich", "click", "vlab.errors"}}

@@ -60,7 +60,7 @@ class FakeVM:
         self.sent: list[str] = []
         self.typed = ""
         self.timeouts: list[float | None] = []
-        self.closed = False
+        self.closed = self.paused = False
         self._program = program(self)
 
     def __enter__(self) -> FakeVM:
@@ -91,6 +91,21 @@ class FakeVM:
             if until is not None and until():
                 return FakeStop("expected", "the text appeared")
         return FakeStop("powered-off", "the guest powered off\nat 12 ms")
+
+    def start(self, *, timeout: float | None = None) -> None:
+        self.timeouts.append(timeout)
+
+    def wait(self, timeout: float | None = None) -> FakeStop | None:
+        """Do the next step of the program, as if the machine had run meanwhile."""
+        step = next(self._program, FakeStop("powered-off", "the guest powered off"))
+        if isinstance(step, FakeStop):
+            return step
+        if step is not None:
+            self.console.write(step)
+        return None
+
+    def pause(self) -> None:
+        self.paused = True
 
     def state_hash(self) -> str:
         return "5eed"

@@ -72,6 +72,9 @@ def test_the_zero_page_describes_screen_and_memory() -> None:
         (0x9F000, 0x1000, 2),
         (0xE0000, 0x20000, 2),
         (MIB, 15 * MIB, 1),
+        (0xFEC00000, 0x1000, 2),
+        (0xFEE00000, 0x1000, 2),
+        (0xFFFF0000, 0x10000, 2),
     ]
 
 

@@ -176,7 +176,9 @@ def _room() -> Iterator[Finding]:
 def _cache(cache: Path) -> Finding:
     """Look whether the cache, or the directory it will be made in, can be written to, and how full it is."""
     place = next(parent for parent in (cache, *cache.parents) if parent.is_dir())
-    size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
+    size = 0
+    with suppress(OSError):
+        size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
     detail = f"{cache}: {size >> 20:,} MiB used, {shutil.disk_usage(place).free >> 20:,} MiB free"
     remedy = "set VLAB_CACHE to a directory that you can write to; without it nothing can be fetched"
     return Finding("cache", os.access(place, os.W_OK), detail, remedy, needed=False)

@@ -31,7 +31,8 @@ KEY_WAIT = 0.02
 class Driver:
     """Runs `vm` along `script` for at most `timeout` seconds of wall time, and says at the end what happened.
 
-    `ending` is the stop reason for --json: the machine's own, or "interrupted" or "quit".
+    `ending` is the stop reason for --json: the machine's own, or "interrupted" by Ctrl-C, or "quit" by the
+    keys that leave an attached terminal.
     """
 
     def __init__(self, vm: VM, script: Script, timeout: float | None) -> None:
@@ -58,6 +59,7 @@ class Driver:
         if self._reader_gone:
             raise BrokenPipeError(errno.EPIPE, "nobody reads the console any more")
         if stop is None:
+            self.ending = "quit"
             return 0
         self.ending = stop.kind
         return self._conclude(stop)
@@ -75,7 +77,7 @@ class Driver:
         keys, decoder = Keys(), codecs.getincrementaldecoder("utf-8")("replace")
         with Terminal() as terminal:
             self._vm.start(timeout=self._remaining())
-            while (stop := self._vm.wait(0)) is None:
+            while (stop := self._vm.wait(timeout=0)) is None:
                 typed = decoder.decode(keys.feed(terminal.read(KEY_WAIT)))
                 if typed:
                     self._vm.send(typed)
@@ -83,8 +85,7 @@ class Driver:
                     self._type_line()
                 if keys.quit or self._reader_gone:
                     self._vm.pause()
-                    self.ending = "quit"
-                    return None
+                    break
         return stop
 
     def _type_line(self) -> bool:

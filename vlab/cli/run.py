@@ -108,10 +108,10 @@ def run(
         began = time.monotonic()
         driver = Driver(vm, script, timeout)
         status = driver.run(attach=interactive() and expect is None)
-        if trace_file:
-            vm.save_trace(trace_file)
         if json_file:
             write_json(json_file, record(vm, driver.ending, time.monotonic() - began))
+        if trace_file:
+            vm.save_trace(trace_file)
     return status
 
 

@@ -29,6 +29,15 @@ from vlab.devices.wiring import Line, Now, Schedule
 FIRST_LEGAL_VECTOR = 16
 
 _DWORD = 0xFFFF_FFFF
+# Masks of the paths that every interrupt takes.
+_ENABLED = SpuriousVector.ENABLE.mask
+_MASKED = LvtEntry.MASKED.mask
+_REMOTE_IRR = LvtEntry.REMOTE_IRR.mask
+_LEVEL = LvtEntry.LEVEL.mask
+_POLARITY = LvtEntry.ACTIVE_LOW.lo
+_SOURCE = _MASKED | LvtEntry.DELIVERY_MODE.mask
+_FIXED_SOURCE = Delivery.FIXED << LvtEntry.DELIVERY_MODE.lo
+_EXTINT_SOURCE = Delivery.EXTINT << LvtEntry.DELIVERY_MODE.lo
 _ICR_WRITABLE = ((1 << 64) - 1) & ~InterruptCommand.reserved_mask() & ~InterruptCommand.PENDING.mask
 
 
@@ -166,7 +175,7 @@ class LocalApic:
             self._extint = False
             vector = self._pic_acknowledge() & 0xFF
         else:
-            vector = self._svr & SpuriousVector.VECTOR.mask
+            vector = self._svr & 0xFF
         self._drive()
         return vector
 
@@ -219,7 +228,7 @@ class LocalApic:
         self._drive()
 
     def _pin_active(self, pin: int) -> bool:
-        return bool((self._pins >> pin ^ LvtEntry(self._lvt[reg.LINT0 + pin]).ACTIVE_LOW) & 1)
+        return bool((self._pins >> pin ^ self._lvt[reg.LINT0 + pin] >> _POLARITY) & 1)
 
     def _pin_edge(self, entry: LvtEntry, pin: int) -> None:
         """Act on a pin that became active. LINT1 is edge triggered whatever LEVEL says (SDM3 10.5.1)."""
@@ -232,19 +241,18 @@ class LocalApic:
 
     def _evaluate_lint0(self) -> None:
         """Send LINT0's level interrupt when it is active, unmasked and not already in service."""
-        entry = LvtEntry(self._lvt[reg.LINT0])
-        idle = not entry.MASKED and not entry.REMOTE_IRR
-        if idle and entry.LEVEL and entry.DELIVERY_MODE == Delivery.FIXED and self._pin_active(0):
-            self._lvt[reg.LINT0] |= LvtEntry.REMOTE_IRR.mask
-            self._accept(entry.VECTOR, True)
+        entry = self._lvt[reg.LINT0]
+        if entry & (_SOURCE | _LEVEL | _REMOTE_IRR) == _FIXED_SOURCE | _LEVEL and self._pin_active(0):
+            self._lvt[reg.LINT0] |= _REMOTE_IRR
+            self._accept(entry & 0xFF, True)
 
     def _fire_timer(self) -> None:
-        entry = LvtEntry(self._lvt[reg.TIMER])
-        if not entry.MASKED:
-            self._accept(entry.VECTOR, False)
+        entry = self._lvt[reg.TIMER]
+        if not entry & _MASKED:
+            self._accept(entry & 0xFF, False)
 
     def _accept(self, vector: int, level_triggered: bool) -> None:
-        if not self._svr & SpuriousVector.ENABLE.mask:
+        if not self._svr & _ENABLED:
             return
         if vector < FIRST_LEGAL_VECTOR:
             self._error(ErrorStatus.RECEIVE_ILLEGAL.mask)
@@ -256,18 +264,17 @@ class LocalApic:
         if self._errors & kind:
             return
         self._errors |= kind
-        entry = LvtEntry(self._lvt[reg.ERROR])
-        if not entry.MASKED:
-            self._accept(entry.VECTOR, False)
+        entry = self._lvt[reg.ERROR]
+        if not entry & _MASKED:
+            self._accept(entry & 0xFF, False)
 
     def _deliverable(self) -> int:
         """Return the vector that an acknowledge would get from the IRR, -1 if none."""
-        return self._vectors.deliverable() if self._svr & SpuriousVector.ENABLE.mask else -1
+        return self._vectors.deliverable() if self._svr & _ENABLED else -1
 
     def _extint_asks(self) -> bool:
-        entry = LvtEntry(self._lvt[reg.LINT0])
-        through_pin = not entry.MASKED and entry.DELIVERY_MODE == Delivery.EXTINT and self._pin_active(0)
-        return self._extint or through_pin
+        through_pin = self._lvt[reg.LINT0] & _SOURCE == _EXTINT_SOURCE
+        return self._extint or through_pin and self._pin_active(0)
 
     def _drive(self) -> None:
         self._output(self.pending())
@@ -291,16 +298,16 @@ class LocalApic:
 
     def _write_svr(self, value: int) -> None:
         self._svr = value & ~SpuriousVector.reserved_mask()
-        if not self._svr & SpuriousVector.ENABLE.mask:
-            self._lvt = [entry | LvtEntry.MASKED.mask for entry in self._lvt]
+        if not self._svr & _ENABLED:
+            self._lvt = [entry | _MASKED for entry in self._lvt]
 
     def _write_lvt(self, number: int, value: int) -> None:
         writable = reg.LVT_WRITABLE[number]
-        entry = self._lvt[number] & LvtEntry.REMOTE_IRR.mask | value & writable
-        if not self._svr & SpuriousVector.ENABLE.mask:
-            entry |= LvtEntry.MASKED.mask
-        if not entry & LvtEntry.LEVEL.mask:
-            entry &= ~LvtEntry.REMOTE_IRR.mask
+        entry = self._lvt[number] & _REMOTE_IRR | value & writable
+        if not self._svr & _ENABLED:
+            entry |= _MASKED
+        if not entry & _LEVEL:
+            entry &= ~_REMOTE_IRR
         if number == reg.TIMER:
             self._timer.set_mode(LvtEntry(entry).TIMER_MODE)
         self._lvt[number] = entry
@@ -310,9 +317,8 @@ class LocalApic:
         """End the highest interrupt in service; a level one is broadcast (SDM3 10.8.5)."""
         vector, level = self._vectors.end()
         if level:
-            lint0 = LvtEntry(self._lvt[reg.LINT0])
-            if lint0.REMOTE_IRR and vector == lint0.VECTOR:
-                self._lvt[reg.LINT0] &= ~LvtEntry.REMOTE_IRR.mask
+            if self._lvt[reg.LINT0] & 0xFF == vector:
+                self._lvt[reg.LINT0] &= ~_REMOTE_IRR
             self._eoi_broadcast(vector)
             self._evaluate_lint0()
 
@@ -344,8 +350,8 @@ class LocalApic:
 
         With it the 8259 reaches the processor through the APIC (MultiProcessor Specification 1.4, 3.6.2.2).
         """
-        self.write(reg.SVR, SpuriousVector.ENABLE.mask | 0xFF, 4)
-        self.write(reg.LVT + 0x10 * reg.LINT0, Delivery.EXTINT << LvtEntry.DELIVERY_MODE.lo, 4)
+        self.write(reg.SVR, _ENABLED | 0xFF, 4)
+        self.write(reg.LVT + 0x10 * reg.LINT0, _EXTINT_SOURCE, 4)
         self.write(reg.LVT + 0x10 * reg.LINT1, Delivery.NMI << LvtEntry.DELIVERY_MODE.lo, 4)
 
     def save(self) -> LocalApicState:

@@ -285,11 +285,11 @@ oo.oo.. ....... ....... ######. o..o..o ooo.ooo .ooooo. .ooooo.
 ....... ....... ....... ....... ...oooo ..ooo.. ..ooooo .oooooo
 ..ooo.. ...o... ....... ....... .....oo .o...o. ..o...o .o....o
 ..ooo.. ..ooo.. ....... ....... ....o.o .o...o. ..ooooo .oooooo
-oo.o.oo .ooooo. ....... ..ooo.. ...o... .o...o. ..o.... .o....o
-ooooooo ooooooo ..ooo.. .o...o. .ooo... ..ooo.. ..o.... .o....o
-oo.o.oo ooooooo ..ooo.. .o...o. o...o.. ...o... ..o.... .o....o
-...o... .o.o.o. ..ooo.. .o...o. o...o.. .ooooo. ..o.... .o....o
-...o... ...o... ....... ..ooo.. o...o.. ...o... .oo.... oo...oo
+oo.o.oo .ooooo. ..ooo.. ..ooo.. ...o... .o...o. ..o.... .o....o
+ooooooo ooooooo .ooooo. .o...o. .ooo... ..ooo.. ..o.... .o....o
+oo.o.oo ooooooo .ooooo. .o...o. o...o.. ...o... ..o.... .o....o
+...o... .o.o.o. .ooooo. .o...o. o...o.. .ooooo. ..o.... .o....o
+...o... ...o... ..ooo.. ..ooo.. o...o.. ...o... .oo.... oo...oo
 ..ooo.. ..ooo.. ....... ....... .ooo... ...o... ooo.... oo...oo
 ....... ....... ....... ....... ....... ....... oo..... .......
 ....... ....... ....... ....... ....... ....... ....... .......

@@ -99,8 +99,8 @@ def find(name_or_path: str | Path) -> Guest:
 
 def _unknown(name: str, known: list[str]) -> UnusableInput:
     near = difflib.get_close_matches(name.lower(), known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "nor a file of that name;"
-    return UnusableInput(f"guest: there is no guest named {name!r}; {hint} `vlab guests list` shows them all")
+    hint = f"; did you mean {' or '.join(near)}?" if near else ", nor a file of that name;"
+    return UnusableInput(f"guest: there is no guest named {name!r}{hint} `vlab guests list` shows them all")
 
 
 def add(

@@ -49,7 +49,7 @@ def expand(path: str | Path) -> Path:
     """Return a path of the user's with ``~`` replaced, where this computer knows a home directory."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return Path(path)
 
 
@@ -150,6 +150,8 @@ def read_input(argument: str, path: Path) -> bytes:
         if path.stat().st_size > FILE_MAXIMUM:
             raise UnusableInput(f"{argument}: {path} is larger than 3 GiB, which no guest's memory holds")
         return path.read_bytes()
+    except ValueError:
+        raise UnusableInput(f"{argument}: {str(path)!r} is not a path; check it") from None
     except OSError as error:
         raise UnusableInput(
             f"{argument}: cannot read {path} ({error.strerror}); check its permissions"

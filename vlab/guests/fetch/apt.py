@@ -173,7 +173,8 @@ def _configuration(directory: Path) -> str:
     place = str(directory)
     if '"' in place:
         raise UnusableInput(
-            f"cache: {place} has a quotation mark in its name, which apt cannot use; set VLAB_CACHE to another"
+            f"cache: {place} has a quotation mark in its name, which apt cannot use;"
+            " set VLAB_CACHE to another directory"
         )
     return f"""
 Dir::Etc::parts "{place}/none";

@@ -32,14 +32,18 @@ class Region:
 def memory_map(size: int) -> tuple[Region, ...]:
     """Return the map of a machine with `size` bytes of memory from address 0, in rising order.
 
-    The last 4 KiB below 0xA0000 (EBDA) and the ROM area are reserved, video memory is not listed, and a last
-    page that is not whole is left out. `size` is at least 1 MiB.
+    It is the map that the firmware gives. The last 4 KiB below 0xA0000 (EBDA), the ROM area and the pages of
+    the APICs are reserved, video memory is not listed, and a last page that is not whole is left out. `size`
+    is at least 1 MiB.
     """
     return (
         Region(0, layout.EBDA, RegionType.RAM),
         Region(layout.EBDA, 0xA0000 - layout.EBDA, RegionType.RESERVED),
         Region(layout.ROM_AREA, layout.HIGH_MEMORY - layout.ROM_AREA, RegionType.RESERVED),
         Region(layout.HIGH_MEMORY, size // layout.PAGE * layout.PAGE - layout.HIGH_MEMORY, RegionType.RAM),
+        Region(layout.IO_APIC, layout.PAGE, RegionType.RESERVED),
+        Region(layout.LOCAL_APIC, layout.PAGE, RegionType.RESERVED),
+        Region(layout.ROM, layout.ROM_SIZE, RegionType.RESERVED),
     )
 
 

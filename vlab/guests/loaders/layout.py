@@ -43,6 +43,11 @@ EBDA = 0x9F000
 """End of the memory below 1 MiB that may be loaded to."""
 ROM_AREA = 0xE0000
 HIGH_MEMORY = 0x100000
+IO_APIC = 0xFEC00000
+LOCAL_APIC = 0xFEE00000
+ROM = 0xFFFF0000
+"""Where the processor finds the firmware after a reset."""
+ROM_SIZE = 0x10000
 
 MEMORY_MINIMUM = 2 << 20
 MEMORY_MAXIMUM = 3 << 30

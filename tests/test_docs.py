@@ -1,0 +1,49 @@
+"""What the documents say is there is there: paths, make targets, commands and their options."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from vlab.cli import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/READING_ORDER.md")
+
+
+def text_of(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_path_that_is_named_exists(document: str) -> None:
+    text = text_of(document)
+    named = set(re.findall(r"`((?:vlab|tests|docs)/[\w./]*\w)`", text))
+    named |= {f"{Path(document).parent}/{link}" for link in re.findall(r"\]\(([^):#]+)\)", text)}
+    assert named
+    assert not sorted(path for path in named if not (ROOT / path).exists())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_make_target_that_is_named_exists(document: str) -> None:
+    targets = set(re.findall(r"^([a-z]+):", text_of("Makefile"), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", text_of(document), re.MULTILINE))
+    assert named <= targets
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_and_option_that_is_named_exists(document: str) -> None:
+    text = text_of(document).replace("\\\n", " ")
+    for name, rest in re.findall(r"(?:^    |`)vlab ([a-z]+)([^`\n]*)", text, re.MULTILINE):
+        command = cli.commands[name]
+        options = {
+            option for each in commands_below(command) for param in each.params for option in param.opts
+        }
+        assert set(re.findall(r"(?<!\S)--[a-z]+", rest)) <= options, f"vlab {name}{rest}"
+
+
+def commands_below(command: click.Command) -> list[click.Command]:
+    return [command, *command.commands.values()] if isinstance(command, click.Group) else [command]

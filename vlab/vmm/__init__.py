@@ -1,0 +1,1 @@
+"""The virtual machine monitor: ordinary software on the computer of ``vlab.machine``."""

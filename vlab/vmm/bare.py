@@ -1,0 +1,88 @@
+"""No monitor: the guest owns the processor, and the hardware does all there is to do.
+
+What looks like a monitor here is wiring. Ports go to the chips, interrupts to the processor's pin, and the
+physical address space is laid out by tables that no guest instruction can tell from a real bus.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from vlab.isa.svm_exits import SvmExit
+from vlab.machine.clock import Clock
+from vlab.machine.faults import Event, EventKind
+from vlab.machine.identity import Identity
+from vlab.machine.machine import Machine
+from vlab.machine.memory import PAGE
+from vlab.machine.processor import STOPPED
+from vlab.trace.recorder import Recorder
+from vlab.vmm.board import Board
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.monitor import Monitor
+from vlab.vmm.paging.nested import NestedPaging
+from vlab.vmm.story import shutdown_story
+
+
+class BareMachine(Monitor):
+    """The machine without a monitor."""
+
+    name: ClassVar[str] = "none"
+    paging_name = "direct"
+
+    def __init__(
+        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
+    ) -> None:
+        super().__init__(machine, memory, board, clock, recorder)
+        self._add_windows()
+        self._bus = NestedPaging(machine, memory)
+        self._nothing = machine.window(
+            lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
+        )
+        self._identity = Identity()
+
+    def _take_processor(self, *, first: bool) -> None:
+        processor = self.processor
+        processor.on_port_in, processor.on_port_out = self.board.ports.read, self.board.ports.write
+        processor.identity, processor.now = self._identity, self.clock.now
+        processor.set_intercepts(0, 0, 0, 0, self._bus.root)
+        if first:
+            self.core.load(self._start)
+
+    def _memory_map_changed(self) -> None:
+        self._bus.build()
+        self.processor.set_nested_root(self._bus.root)
+
+    def _offer_interrupt(self) -> None:
+        """The INTR pin: taken between two instructions while RFLAGS.IF is 1 (APM2 8.1)."""
+        if not self.board.interrupt:
+            return
+        if not self.core.interrupts_enabled:
+            self.processor.engine.request_window(True)
+            return
+        vector = self.board.acknowledge()
+        self._note_interrupt(vector)
+        code = self.processor.inject(Event(EventKind.EXTERNAL, vector))
+        if code is not None:
+            self._handle(code)
+
+    def _execute(self) -> None:
+        code = self.processor.run()
+        if code != STOPPED:
+            self._handle(code)
+
+    def _handle(self, code: int) -> None:
+        processor = self.processor
+        if code == SvmExit.HLT:
+            processor.skip(1)
+            self.halted = True
+        elif code == SvmExit.NPF:
+            # No chip answers there: an open bus, one page of it from now on.
+            self._bus.map_window(processor.info2 & ~(PAGE - 1), self._nothing)
+            processor.set_nested_root(self._bus.root)
+        elif code != SvmExit.VINTR:
+            self.end(shutdown_story(processor, processor.chain, processor.failure))
+
+    def close(self) -> None:
+        """Give the tables back."""
+        super().close()
+        self._bus.close()

@@ -1,0 +1,276 @@
+"""The loop that every monitor shares: run the guest, serve time and interrupts, stop when asked.
+
+A monitor is what stands between one virtual machine and the machine. This base owns what does not depend on the
+technique: the board, virtual time, idling, stop requests. A subclass says how the guest executes (``_execute``)
+and how an interrupt gets into it (``_offer_interrupt``).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+from vlab.isa.state import CpuState
+from vlab.machine.clock import FOREVER, Clock, DeterministicClock
+from vlab.machine.machine import Machine
+from vlab.trace.events import Kind
+from vlab.trace.recorder import Recorder
+from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.story import halted_story, reset_story
+from vlab.vmm.stop import Stop, StopKind
+
+CHUNK_BLOCKS: Final = 500_000
+"""The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a turn."""
+
+FREE_IDLE_NS: Final = 2_000_000_000
+"""Under the deterministic clock a halted guest's time jumps ahead this far since it last did something; then
+it passes no faster than the wall's, so that a guest at its prompt does not keep a processor busy."""
+
+
+class Monitor(ABC):
+    """One virtual machine on ``machine``. Not safe for use by two threads at once, except where said."""
+
+    name: ClassVar[str]
+    paging_name: str
+
+    def __init__(
+        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
+    ) -> None:
+        self.machine = machine
+        self.memory = memory
+        self.board = board
+        self.clock = clock
+        self.recorder = recorder
+        self.processor = machine.processor
+        self.core = machine.processor.core
+        self.halted = False
+        self.interrupts_delivered = 0
+        self.ended: Stop | None = None
+        self.registers: bytes | None = None
+        self._start = CpuState.reset()
+        self._stop: Stop | None = None
+        self._attention = False
+        self._flush_code = False
+        self._wake = threading.Event()
+        self._requested: Stop | None = None
+        self._idle_from = 0
+        self.at_block: Callable[[], Stop | None] | None = None
+        events = board.events
+        events.attention = self._pay_attention
+        events.reset = lambda why: self.end(reset_story(why))
+        events.power_off = lambda: self.end(Stop(StopKind.POWERED_OFF, "the guest powered the machine off"))
+        events.debug_exit = self._debug_exit
+        events.a20 = self._set_a20
+        events.dma = lambda _gpa, _size: self._flush_later()
+        board.alarms.on_earlier = self._arm
+
+    # --- what others may call at any time, from any thread -------------------------------------------------
+
+    def request_stop(self, stop: Stop) -> None:
+        """Have ``run`` return ``stop`` before the next block of guest code."""
+        self._requested = stop
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the loop look around: something changed outside."""
+        self._wake.set()
+        self.processor.engine.stops.request()
+
+    # --- what devices do ------------------------------------------------------------------------------------
+
+    def end(self, stop: Stop) -> None:
+        """Note from a device callback that the guest is over."""
+        if self._stop is None:
+            self._stop = stop
+        self.processor.engine.stops.request()
+
+    def _debug_exit(self, status: int) -> None:
+        verdict = "success" if status == 0 else "failure"
+        self.end(Stop(StopKind.EXIT, f"the guest ended with status {status} ({verdict})", status))
+
+    def _pay_attention(self) -> None:
+        self.processor.engine.stops.request()
+
+    def _flush_later(self) -> None:
+        self._flush_code = True
+        self.processor.engine.stops.request()
+
+    def _set_a20(self, level: bool) -> None:
+        if level != self.memory.a20:
+            self.memory.a20 = level
+            self._memory_map_changed()
+
+    @abstractmethod
+    def _memory_map_changed(self) -> None:
+        """Follow a change of the guest's physical memory map; may be called in mid-instruction."""
+
+    # --- the loop ---------------------------------------------------------------------------------------------
+
+    def boot(self, state: CpuState) -> None:
+        """Set the processor state to begin with."""
+        self._start = state
+
+    def run(self) -> Stop:
+        """Run until something stops the guest or someone asks for it."""
+        if self.ended is not None:
+            return self.ended
+        with self.machine.lock:
+            self._enter()
+            try:
+                return self._loop()
+            finally:
+                self._leave()
+
+    def _loop(self) -> Stop:
+        while True:
+            if self._requested is not None:
+                stop, self._requested = self._requested, None
+                return stop
+            if self._flush_code:
+                self._flush_code = False
+                self.processor.engine.flush_code()
+            if self.clock.now() >= self.board.alarms.next:
+                self._alarm()
+            if self.at_block is not None and (stop := self.at_block()) is not None:
+                return stop
+            if self.halted and not self._idle():
+                if self._stop is not None:
+                    return self._finish()
+                continue
+            self._offer_interrupt()
+            self._arm()
+            self._execute()
+            self._idle_from = self.clock.now()
+            if self._stop is not None:
+                return self._finish()
+
+    def _finish(self) -> Stop:
+        stop, self._stop = self._stop, None
+        assert stop is not None
+        if stop.final:
+            self.ended = stop
+        return stop
+
+    def _alarm(self) -> None:
+        """Serve what is due."""
+        self.board.alarms.run_due()
+
+    @abstractmethod
+    def _execute(self) -> None:
+        """Run guest code until the loop has something to do."""
+
+    @abstractmethod
+    def _offer_interrupt(self) -> None:
+        """Deliver the board's interrupt if the guest can take it, else arrange to hear when it can."""
+
+    def _arm(self) -> None:
+        """Set the engine's deadline: the next alarm or the end of this turn, whichever is first."""
+        clock, stops = self.clock, self.processor.engine.stops
+        limit = stops.words[0] + CHUNK_BLOCKS
+        if isinstance(clock, DeterministicClock):
+            when = self.board.alarms.next
+            if when != FOREVER:
+                limit = min(limit, clock.blocks_until(when))
+            if self.block_limit is not None:
+                limit = min(limit, self.block_limit)
+        stops.arm(limit)
+        if self._requested is not None or self._stop is not None:
+            stops.request()
+
+    block_limit: int | None = None
+    """Value of the block counter before which to leave the engine, for replay."""
+
+    # --- idling -----------------------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        """Pass time while the processor is halted; True when it is awake again."""
+        if self.board.interrupt:
+            self.halted = False
+            return True
+        clock, alarms = self.clock, self.board.alarms
+        if alarms.next == FOREVER and not self.core.interrupts_enabled:
+            self.end(halted_story(self.core))
+            return False
+        wait = alarms.next - clock.now() if alarms.next != FOREVER else FOREVER
+        if isinstance(clock, DeterministicClock) and clock.now() + wait - self._idle_from <= FREE_IDLE_NS:
+            clock.skip(max(0, wait))
+            return False
+        self._wake.clear()
+        if self._requested is None:
+            self._sleep(min(wait, 50_000_000) / 1e9)
+        if isinstance(clock, DeterministicClock) and wait <= 50_000_000:
+            clock.skip(max(0, wait))
+        elif isinstance(clock, DeterministicClock) and wait != FOREVER:
+            clock.skip(50_000_000)
+        return False
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, with the machine free for others."""
+        started = time.monotonic()
+        while not self._wake.wait(min(0.02, seconds)):
+            if time.monotonic() - started >= seconds:
+                return
+
+    # --- changing worlds ----------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        """Put this virtual machine on the processor."""
+        machine, processor = self.machine, self.processor
+        if machine.occupant is not self:
+            if isinstance(machine.occupant, Monitor):
+                machine.occupant.give_up_processor()
+            machine.occupant = self
+            if self.registers is not None:
+                processor.engine.bytes[:] = self.registers
+                processor.engine.flush_tlb()
+            self._take_processor(first=self.registers is None)
+        self.clock.enter()
+
+    def _leave(self) -> None:
+        self.clock.leave()
+
+    def give_up_processor(self) -> None:
+        """Keep the registers: another virtual machine is about to run."""
+        self._keep_registers()
+        self.machine.occupant = None
+
+    def _keep_registers(self) -> None:
+        self.registers = bytes(self.processor.engine.bytes)
+
+    @abstractmethod
+    def _take_processor(self, *, first: bool) -> None:
+        """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
+
+    # --- devices in memory ------------------------------------------------------------------------------------
+
+    def _add_windows(self) -> None:
+        """Show the APICs through device windows of the machine: no exit, the hardware calls the device."""
+        for gpa in (LOCAL_APIC_BASE, IO_APIC_BASE):
+            bus = self.board.memory_windows
+
+            def read(offset: int, size: int, gpa: int = gpa) -> int:
+                return bus.read(gpa + offset, size)
+
+            def write(offset: int, size: int, value: int, gpa: int = gpa) -> None:
+                bus.write(gpa + offset, size, value)
+
+            self.memory.add_window(gpa, self.machine.window(read, write))
+
+    def _note_interrupt(self, vector: int) -> None:
+        self.interrupts_delivered += 1
+        recorder = self.recorder
+        if recorder.counting:
+            core = self.core
+            recorder.event(
+                Kind.INTERRUPT, self.clock.now(), core.mode_code, core.cpl, core.rip, vector
+            )
+
+    def close(self) -> None:
+        """Give everything back to the machine."""
+        if self.machine.occupant is self:
+            self.machine.occupant = None
+
