@@ -21,10 +21,10 @@ SCAN_CODES_SET_1 = {
     "/": "35", "right_shift": "36", "keypad_multiply": "37", "left_alt": "38", "space": "39",
     "caps_lock": "3a", "f1": "3b", "f7": "41", "f10": "44", "num_lock": "45", "scroll_lock": "46",
     "keypad_7": "47", "keypad_dot": "53", "less_than": "56", "f11": "57", "f12": "58", "up": "e048",
-    "left": "e04b", "right": "e04d", "down": "e050", "home": "e047", "end": "e04f", "page_up": "e049", "page_down": "e051",
-    "insert": "e052", "delete": "e053", "keypad_enter": "e01c", "keypad_divide": "e035",
-    "right_ctrl": "e01d", "right_alt": "e038", "left_gui": "e05b", "menu": "e05d", "print_screen": "e02ae037",
-    "pause": "e11d45e19dc5",
+    "left": "e04b", "right": "e04d", "down": "e050", "home": "e047", "end": "e04f", "page_up": "e049",
+    "page_down": "e051", "insert": "e052", "delete": "e053", "keypad_enter": "e01c",
+    "keypad_divide": "e035", "right_ctrl": "e01d", "right_alt": "e038", "left_gui": "e05b",
+    "menu": "e05d", "print_screen": "e02ae037", "pause": "e11d45e19dc5",
 }  # fmt: skip
 
 

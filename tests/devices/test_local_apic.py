@@ -1,4 +1,4 @@
-"""The local APIC against Intel SDM vol. 3A, chapter 10."""
+"""The local APIC against Intel SDM vol. 3, chapter 10."""
 
 from __future__ import annotations
 

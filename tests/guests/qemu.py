@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
 import socket
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 
 QEMU = shutil.which("qemu-system-x86_64")
 needs_qemu = pytest.mark.skipif(QEMU is None, reason="qemu-system-x86_64 is not installed")
-MACHINE = "-accel tcg -machine pc -m 64 -nodefaults -display none -no-reboot -serial stdio".split()
+MACHINE = "-accel tcg -machine pc -m 64 -nodefaults -display none -no-reboot -serial stdio"
 DEBUG_EXIT = ["-device", "isa-debug-exit,iobase=0xf4"]
 
 
@@ -38,7 +40,14 @@ def boot(*arguments: str, timeout: float = 15.0, script: Script | None = None) -
     assert QEMU is not None
     with tempfile.TemporaryDirectory() as directory:
         monitor = Path(directory) / "monitor"
-        command = [QEMU, *MACHINE, *DEBUG_EXIT, "-monitor", f"unix:{monitor},server,nowait", *arguments]
+        command = [
+            QEMU,
+            *MACHINE.split(),
+            *DEBUG_EXIT,
+            "-monitor",
+            f"unix:{monitor},server,nowait",
+            *arguments,
+        ]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
@@ -52,8 +61,9 @@ def _finish(process: subprocess.Popen[bytes], monitor: Path, timeout: float, scr
     assert process.stdin is not None
     assert process.stdout is not None
     end, console, steps = time.monotonic() + timeout, b"", list(script.steps)
-    while steps and time.monotonic() < end:
-        console += process.stdout.read1(4096)  # type: ignore[attr-defined]
+    while steps and time.monotonic() < end and process.poll() is None:
+        if select.select([process.stdout], [], [], 0.2)[0]:
+            console += os.read(process.stdout.fileno(), 4096)
         awaited, keys, text = steps[0]
         if awaited.encode() in console:
             steps.pop(0)

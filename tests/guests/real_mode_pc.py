@@ -1,8 +1,9 @@
 """A PC in real mode, just large enough for the firmware: the emulator as processor, vlab's own chips, a disk.
 
-The firmware's services are then called like functions: `pc.interrupt(0x13, ax=0x0201, ...)` executes INT 13h at
-0000:0600 and returns the registers. Interrupts are delivered here through the vector table, as real mode does
-(AMD APM vol. 2, rev. 3.42, section 8.6); time is instructions: 100 ns each, and HLT sleeps to the next event.
+The firmware's services are then called like functions: `pc.interrupt(0x13, ax=0x0201, ...)` executes INT
+13h at 0000:0600 and returns the registers. Interrupts are delivered here through the vector table, as real
+mode does (AMD APM vol. 2, rev. 3.42, section 8.6); time is instructions: 100 ns each, and HLT sleeps to the
+next event.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INTR, UC_MODE_16, Uc, UcError
 from unicorn import x86_const as x86
@@ -33,10 +35,16 @@ _SLICE = 500
 _FIRST_OFFSET = {0x64: 4, 0xA0: 2}
 """Offsets of the second windows of chips that have two."""
 
-_REGISTERS = {
-    name: getattr(x86, f"UC_X86_REG_{name.upper()}")
-    for name in "eax ebx ecx edx esi edi ebp esp ax bx cx dx si di bp sp ip cs ds es fs gs ss eflags".split()
-}
+_NAMES = "eax ebx ecx edx esi edi ebp esp ax bx cx dx si di bp sp ip cs ds es fs gs ss eflags"
+_REGISTERS = {name: getattr(x86, f"UC_X86_REG_{name.upper()}") for name in _NAMES.split()}
+
+
+class Chip(Protocol):
+    """What all devices have in common."""
+
+    def read(self, offset: int, size: int = 1) -> int: ...
+
+    def write(self, offset: int, value: int, size: int = 1) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,9 @@ class RealModePc:
 
     def _plug_in(self, disk: bytes | bytearray | None) -> None:
         self.pic = Pic8259Pair(output=lambda _: None)
-        self.serial = Serial16550A(irq=lambda level: self.pic.set_line(4, level), transmit=self.console.append)
+        self.serial = Serial16550A(
+            irq=lambda level: self.pic.set_line(4, level), transmit=self.console.append
+        )
         self.pit = Pit8254(
             now=self._time, schedule=self._timer("pit"), irq0=lambda level: self.pic.set_line(0, level)
         )
@@ -97,7 +107,7 @@ class RealModePc:
             reset=lambda: self._exit(0x100),
         )
         port61 = Port61(now=self._time, set_gate2=self.pit.set_gate2, out2=self.pit.out2)
-        self._ports: list[tuple[int, int, object]] = [
+        self._ports: list[tuple[int, int, Chip]] = [
             (0x20, 2, self.pic),
             (0x3F8, 8, self.serial),
             (0x40, 4, self.pit),
@@ -163,7 +173,7 @@ class RealModePc:
         self.exit_status = status
         self._uc.emu_stop()
 
-    def _device(self, port: int) -> tuple[int, object] | None:
+    def _device(self, port: int) -> tuple[int, Chip] | None:
         for base, size, device in self._ports:
             if base <= port < base + size:
                 return port - base + _FIRST_OFFSET.get(base, 0), device
@@ -171,12 +181,12 @@ class RealModePc:
 
     def _on_in(self, _uc: object, port: int, size: int, _data: object) -> int:
         found = self._device(port)
-        return int(found[1].read(found[0], size)) if found else (1 << 8 * size) - 1  # type: ignore[attr-defined]
+        return found[1].read(found[0], size) if found else (1 << 8 * size) - 1
 
     def _on_out(self, _uc: object, port: int, size: int, value: int, _data: object) -> None:
         found = self._device(port)
         if found:
-            found[1].write(found[0], value, size)  # type: ignore[attr-defined]
+            found[1].write(found[0], value, size)
 
     # ---- the processor
 
@@ -196,8 +206,8 @@ class RealModePc:
     def _step(self) -> bool:
         """Execute a slice; True when the processor then sleeps in HLT.
 
-        With an interrupt pending a slice is one instruction, so that the moment when IF is 1 is not missed, and
-        two for STI, which takes effect only behind the next one.
+        With an interrupt pending a slice is one instruction, so that the moment when IF is 1 is not missed,
+        and two for STI, which takes effect only behind the next one.
         """
         linear = self.get("cs") * 16 + self.get("ip")
         count = 1 + (self.read(linear, 1) == b"\xfb") if self.pic.pending() else _SLICE

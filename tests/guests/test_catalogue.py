@@ -38,7 +38,7 @@ def test_a_bundled_guest_is_there_and_is_what_the_catalogue_says(name: str) -> N
     assert guest.available
     image = guest.read_kernel()
     assert loaders.identify(image) is guest.kind
-    loaders.load(image, memoryview(bytearray(guest.memory)), cmdline=guest.cmdline)
+    loaders.load(image, memoryview(bytearray(guest.memory_default)), cmdline=guest.cmdline)
 
 
 def test_linux_says_how_to_get_it() -> None:
@@ -101,7 +101,7 @@ def test_a_path_is_a_guest_of_the_kind_that_its_file_is(kernel: Path, tmp_path: 
     guest = catalogue.find(str(kernel))
     assert (guest.name, guest.kind, guest.kernel) == ("vmlinuz", Kind.LINUX, kernel)
     assert guest.cmdline == catalogue.LINUX_COMMAND_LINE
-    assert guest.memory == 128 << 20
+    assert guest.memory_default == 128 << 20
     sector = tmp_path / "boot.img"
     sector.write_bytes(synthetic.boot_sector())
     assert catalogue.find(sector).kind is Kind.BOOT_SECTOR

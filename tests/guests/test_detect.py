@@ -77,6 +77,8 @@ def test_the_refusal_ends_the_command_with_status_2() -> None:
     assert UnusableImage.exit_status == 2
 
 
+MEMORY = memoryview(bytearray(4 << 20))
+
 HEADERS = [
     synthetic.boot_sector(),
     synthetic.elf(32, [synthetic.Part(0x100000, bytes(64))]),
@@ -92,7 +94,7 @@ HEADERS = [
 def _loads_or_refuses(image: bytes) -> None:
     """Load an arbitrary image: it works, or it is refused in one line."""
     try:
-        loaders.load(image, memoryview(bytearray(4 << 20)), cmdline="", name="it")
+        loaders.load(image, MEMORY, name="it")
     except UnusableInput as error:
         text = str(error)
         assert text.startswith("it")
@@ -126,6 +128,16 @@ def test_random_bytes_over_a_header_are_refused_in_one_line(image: bytes, where:
     damaged = bytearray(image)
     damaged[where * 8 : where * 8 + len(noise)] = noise
     _loads_or_refuses(bytes(damaged))
+
+
+def test_header_fields_of_extreme_values_are_refused_in_one_line() -> None:
+    extremes = [0, 1, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, (1 << 64) - 1]
+    for image in HEADERS:
+        for offset in range(0, min(len(image), 0x270), 4):
+            for value in extremes:
+                damaged = bytearray(image)
+                damaged[offset : offset + 8] = value.to_bytes(8, "little")
+                _loads_or_refuses(bytes(damaged))
 
 
 def test_describing_any_start_gives_words() -> None:

@@ -84,7 +84,7 @@ def test_segments_of_one_image_may_share_bytes() -> None:
         ),
         (
             synthetic.elf(64, [Part(MIB, b"text", 2)]),
-            "kernel: ELF program header 0 has 4 bytes in the file for 2 in memory",
+            "kernel: an ELF segment at 0x100000 has 4 bytes in the file for 2 in memory",
         ),
         (
             synthetic.elf(64, [Part(MIB, b"", 0)]),
@@ -117,7 +117,7 @@ def test_segments_of_one_image_may_share_bytes() -> None:
         ),
         (
             synthetic.elf(32, [Part(MIB, b"text")])[:60],
-            "kernel: is truncated: its ELF headers need more than the 60 bytes that are there",
+            "kernel: is truncated: its ELF headers take 84 bytes, and 60 are there",
         ),
     ],
 )

@@ -423,7 +423,7 @@ def test_the_distributions_kernel_is_fetched_as_an_ordinary_user(
     monkeypatch.setenv("VLAB_DATA", str(tmp_path / "data"))
     guest = fetch("linux")
     initrd = guest.read_initrd()
-    memory = memoryview(bytearray(guest.memory))
+    memory = memoryview(bytearray(guest.memory_default))
     loaded = loaders.load(guest.read_kernel(), memory, cmdline=guest.cmdline, initrd=initrd)
     assert loaded.notes == ()
     assert "64-bit entry)" in loaded.description

@@ -7,7 +7,6 @@ import struct
 import pytest
 
 from tests.guests.real_mode_pc import MEMORY, RealModePc
-from vlab.devices import ps2_keys
 from vlab.guests.firmware import DATA_BASE, ROM_BASE, ROM_SIZE, TABLES_SIZE, rom
 
 BDA = 0x400
@@ -323,9 +322,7 @@ def test_keys_arrive_through_the_keyboard_interrupt(pc: RealModePc) -> None:
         ((0xE1, 0x1D, 0x45, 0xE1, 0x9D, 0xC5, 0x39), 0x3920),  # Pause types nothing
     ],
 )
-def test_shifted_and_special_keys_give_their_codes(
-    pc: RealModePc, codes: tuple[int, ...], key: int
-) -> None:
+def test_shifted_and_special_keys_give_their_codes(pc: RealModePc, codes: tuple[int, ...], key: int) -> None:
     press(pc, *codes)
     assert typed(pc) == key
 
@@ -464,7 +461,3 @@ def test_a_device_interrupt_that_nobody_wants_is_acknowledged(pc: RealModePc) ->
     pc.pic.write(0, 0x0B)
     assert pc.pic.read(0) == 0, "nothing in service"
     assert b"Exception" not in pc.console
-
-
-def test_scan_codes_of_the_test_are_those_of_the_keyboard() -> None:
-    assert ps2_keys is not None

@@ -107,9 +107,7 @@ def test_a_large_disk_is_no_diskette() -> None:
         ({"ax": 0x3F00, "cx": 0x0000, "dx": 0x0080}, 0x01),  # no such function
     ],
 )
-def test_what_cannot_be_read_is_an_error(
-    pc: RealModePc, registers: dict[str, int], status: int
-) -> None:
+def test_what_cannot_be_read_is_an_error(pc: RealModePc, registers: dict[str, int], status: int) -> None:
     answer = pc.interrupt(0x13, es=BUFFER >> 4, bx=0, **registers)
     assert (answer.carry, answer.ah) == (True, status)
     if registers["ax"] >> 8 == 2:
@@ -151,9 +149,7 @@ def test_blocks_are_read_and_written_by_their_number(pc: RealModePc) -> None:
 @pytest.mark.parametrize(
     ("count", "lba", "status"), [(1, FLOPPY, 0x04), (2, FLOPPY - 1, 0x04), (1, 1 << 32, 0x04)]
 )
-def test_blocks_that_are_not_there_are_an_error(
-    pc: RealModePc, count: int, lba: int, status: int
-) -> None:
+def test_blocks_that_are_not_there_are_an_error(pc: RealModePc, count: int, lba: int, status: int) -> None:
     pc.write(0x700, packet(count, 0, BUFFER >> 4, lba))
     answer = pc.interrupt(0x13, ax=0x4200, dx=HARD_DISK, ds=0x70, si=0)
     assert (answer.carry, answer.ah) == (True, status)
@@ -174,8 +170,20 @@ def test_the_extended_parameters_have_the_capacity(pc: RealModePc) -> None:
 def test_a_program_may_hook_the_disk_service_and_use_its_own_stack(pc: RealModePc) -> None:
     """The service is called with SS elsewhere and interrupts off, and gives everything back."""
     answer = pc.interrupt(
-        0x13, ax=0x0201, cx=0x0003, dx=0x0080, es=BUFFER >> 4, bx=0, ss=0x5000, esp=0xFFF0,
-        eflags=2, ebp=0x12345678, esi=0x9ABCDEF0, edi=0x0FEDCBA9, fs=0x1111, gs=0x2222,
+        0x13,
+        ax=0x0201,
+        cx=0x0003,
+        dx=0x0080,
+        es=BUFFER >> 4,
+        bx=0,
+        ss=0x5000,
+        esp=0xFFF0,
+        eflags=2,
+        ebp=0x12345678,
+        esi=0x9ABCDEF0,
+        edi=0x0FEDCBA9,
+        fs=0x1111,
+        gs=0x2222,
     )
     assert (answer.ss, answer.esp, answer.carry) == (0x5000, 0xFFF0, False)
     assert (answer.ebp, answer.esi, answer.edi) == (0x12345678, 0x9ABCDEF0, 0x0FEDCBA9)

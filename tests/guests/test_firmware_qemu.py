@@ -50,9 +50,7 @@ def test_it_starts_at_the_reset_vector_and_finds_nothing_to_boot() -> None:
 
 
 def test_it_runs_the_hello_boot_sector(tmp_path: Path) -> None:
-    result = run(
-        *loader(IMAGES / "hello.img", 0x7C00), *loader(option_rom("boot", tmp_path), 0xD0000)
-    )
+    result = run(*loader(IMAGES / "hello.img", 0x7C00), *loader(option_rom("boot", tmp_path), 0xD0000))
     assert result.console.splitlines()[-1] == "hello from a boot sector in real mode"
     assert result.status == 0
 
@@ -66,9 +64,7 @@ def test_keys_arrive_from_the_keyboard_and_from_com1(tmp_path: Path) -> None:
         ]
     )
     result = run(*loader(option_rom("keys", tmp_path), 0xD0000), script=script)
-    assert result.console.splitlines()[-1] == (
-        "keys: 1e61 3042 2e03 3b00 4800 1c0d 2d78 1051 1c0d 5000 1071"
-    )
+    assert result.console.splitlines()[-1] == ("keys: 1e61 3042 2e03 3b00 4800 1c0d 2d78 1051 1c0d 5000 1071")
     assert result.status == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlab.isa.control import CR0, DR7, EFER, EFlags
+from vlab.isa.control import CR0, DR6, DR7, EFER, EFlags
 from vlab.isa.fields import Field, Register, bit, bits
 from vlab.isa.page_entries import Pte
 
@@ -27,7 +27,7 @@ def test_a_register_value_is_an_int_with_a_telling_repr() -> None:
     value = CR0(0x80050033)
     assert value == 0x80050033
     assert repr(value) == "CR0(0x80050033: PG AM WP NE ET MP PE)"
-    assert repr(EFlags(0x3002)) == "EFlags(0x3002: IOPL=3 ALWAYS1)"
+    assert repr(EFlags(0x3246)) == "EFlags(0x3246: IOPL=3 IF ZF PF)"
     assert repr(CR0(0)) == "CR0(0x0)"
 
 
@@ -68,6 +68,13 @@ def test_replace_gives_the_same_class_and_leaves_the_original() -> None:
     after = before.replace(PG=1, WP=1)
     assert type(after) is CR0
     assert (before, after) == (0x11, 0x80010011)
+
+
+def test_the_repr_leaves_out_reserved_bits_that_always_read_as_1() -> None:
+    assert repr(EFlags(2)) == "EFlags(0x2)"
+    assert repr(DR7(0x400)) == "DR7(0x400)"
+    assert repr(DR6(0xFFFF4FF0)) == "DR6(0xffff4ff0: BS BLD)"
+    assert repr(EFlags(0x8002)) == "EFlags(0x8002: reserved=0x8000)"
 
 
 def test_describe_lists_fields_from_the_highest_bit_with_named_contents() -> None:

@@ -76,7 +76,7 @@ def test_vectors_have_names_for_a_reader() -> None:
 
 
 def test_an_msr_knows_number_meaning_reset_and_register() -> None:
-    assert Msr.EFER == 0xC0000080
+    assert int(Msr.EFER) == 0xC0000080
     assert Msr.EFER.register is EFER
     assert Msr.PAT.reset == 0x0007040600070406
     assert Msr.APIC_BASE.reset == 0xFEE00900
@@ -250,11 +250,11 @@ def test_the_mode_and_the_ring_follow_the_registers() -> None:
     state.ss.attributes |= 3 << 5
     assert state.cpl == 3
     state.cs.attributes &= ~SegmentAttributes.DB.mask
-    assert state.mode is Mode.PROTECTED16
+    assert (state.mode, state.cpl) == (Mode.PROTECTED16, 3)
     state.rflags |= 1 << 17
     assert (state.mode, state.cpl) == (Mode.V86, 3)
     state.efer = 0x500
-    assert state.mode is Mode.COMPAT
+    assert (state.mode, state.cpl) == (Mode.COMPAT, 3)
 
 
 def test_two_states_share_nothing_and_a_copy_is_independent() -> None:

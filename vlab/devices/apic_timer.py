@@ -1,6 +1,6 @@
 """The local APIC's timer: a 32-bit down counter behind a divider, or an absolute deadline.
 
-Reference: Intel SDM vol. 3A, 325384-077, section 10.5.4 ("SDM3"). The counter is never stepped: it is
+Reference: Intel SDM vol. 3, 325384-077, section 10.5.4 ("SDM3"). The counter is never stepped: it is
 computed from the time at which it was last loaded, in ticks of the undivided clock, and so exact at any
 frequency.
 """

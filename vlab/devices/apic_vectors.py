@@ -1,6 +1,6 @@
 """The local APIC's vectors: requested (IRR), in service (ISR), level triggered (TMR), and their priorities.
 
-Reference: Intel SDM vol. 3A, 325384-077, section 10.8 ("SDM3"). A set of the 256 vectors is one integer with
+Reference: Intel SDM vol. 3, 325384-077, section 10.8 ("SDM3"). A set of the 256 vectors is one integer with
 bit n for vector n, so its highest member is one `bit_length` away.
 """
 

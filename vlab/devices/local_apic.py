@@ -1,6 +1,6 @@
 """The local APIC of the one processor: priorities, local sources, inter-processor interrupts to itself.
 
-Reference: Intel SDM vol. 3A, 325384-077, chapter 10 ("SDM3"); AMD APM vol. 2, rev. 3.42, chapter 16 describes
+Reference: Intel SDM vol. 3, 325384-077, chapter 10 ("SDM3"); AMD APM vol. 2, rev. 3.42, chapter 16 describes
 the same registers. Version 14h: six LVT entries, no EOI-broadcast suppression, no x2APIC. IA32_APIC_BASE is
 the processor's: while it disables the APIC, the 8259's output goes to the processor directly.
 """
@@ -274,7 +274,7 @@ class LocalApic:
 
     def _extint_asks(self) -> bool:
         through_pin = self._lvt[reg.LINT0] & _SOURCE == _EXTINT_SOURCE
-        return self._extint or through_pin and self._pin_active(0)
+        return self._extint or (through_pin and self._pin_active(0))
 
     def _drive(self) -> None:
         self._output(self.pending())

@@ -1,6 +1,6 @@
 """The local APIC's registers: their offsets, their layouts and the state that holds them.
 
-Reference: Intel SDM vol. 3A, 325384-077, chapter 10 ("SDM3").
+Reference: Intel SDM vol. 3, 325384-077, chapter 10 ("SDM3").
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Guest:
     """A bootable subject.
 
     `kernel` and `initrd` are files, None when there is none; `available` says whether they are there, and
-    `how_to_get` what to do when they are not. `memory` is the size in bytes that suits it.
+    `how_to_get` what to do when they are not.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Guest:
     how_to_get: str = ""
 
     @property
-    def memory(self) -> int:
+    def memory_default(self) -> int:
         """Bytes of memory that suit this guest unless the user says otherwise."""
         return (128 if self.kind is Kind.LINUX else 16) * _MIB
 

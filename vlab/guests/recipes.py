@@ -31,8 +31,8 @@ MODE_FLAGS = {
     32: "-m32 -march=i686 -O1",
     64: "-m64 -march=x86-64 -mno-red-zone -mcmodel=small -O1",
 }
-"""Flags by the width of the code, bits. 16-bit code pushes no arguments: GNU as 2.40 makes wrong code of gcc's
-`push OFFSET FLAT:symbol` in Intel syntax there."""
+"""Flags by the width of the code, bits. 16-bit code pushes no arguments: GNU as 2.40 makes wrong code of
+gcc's `push OFFSET FLAT:symbol` in Intel syntax there."""
 
 LINK_EMULATION = {16: "elf_i386", 32: "elf_i386", 64: "elf_x86_64"}
 """What `ld -m` is told, by the width of the code, bits."""
@@ -81,9 +81,8 @@ def _multiboot(name: str, *sources: str, bits: int = 32, parts: tuple[Recipe, ..
     return Recipe(name, SOURCES / name, sources, bits, script, "elf32-i386", IMAGES / f"{name}.elf", parts)
 
 
-_ROM_SOURCES = tuple(
-    "entry.S post.c fault.c serial.c vga.c video.c keyboard.c keymap.c disk.c clock.c system.c boot.c".split()
-)
+_ROM_PARTS = "post fault serial vga video keyboard keymap disk clock system boot"
+_ROM_SOURCES = ("entry.S", *(f"{part}.c" for part in _ROM_PARTS.split()))
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe("firmware", FIRMWARE, _ROM_SOURCES, 16, "rom.ld", "binary", FIRMWARE / "firmware.rom"),

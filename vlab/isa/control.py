@@ -85,8 +85,9 @@ class EFER(Register, width=64, reference="APM2 3.1.7"):
 class EFlags(Register, width=64, reference="APM2 3.1.6"):
     """RFLAGS: status, control and system flags."""
 
+    FIXED = 1 << 1
+
     CF = bit(0, "carry")
-    ALWAYS1 = bit(1, "reads as 1")
     PF = bit(2, "parity of the low byte")
     AF = bit(4, "carry out of bit 3")
     ZF = bit(6, "zero")
@@ -112,6 +113,8 @@ _LENGTH = {0: "1 byte", 1: "2 bytes", 2: "8 bytes", 3: "4 bytes"}
 class DR6(Register, width=64, reference="APM2 13.1.1.3"):
     """Debug status: why #DB was raised."""
 
+    FIXED = 0xFFFF07F0
+
     B0 = bit(0, "breakpoint 0 met")
     B1 = bit(1, "breakpoint 1 met")
     B2 = bit(2, "breakpoint 2 met")
@@ -125,6 +128,8 @@ class DR6(Register, width=64, reference="APM2 13.1.1.3"):
 class DR7(Register, width=64, reference="APM2 13.1.1.4"):
     """Debug control: which breakpoints are armed, on what, and how wide."""
 
+    FIXED = 1 << 10
+
     L0 = bit(0, "breakpoint 0 armed for this task")
     G0 = bit(1, "breakpoint 0 armed for all tasks")
     L1 = bit(2, "breakpoint 1 armed for this task")
@@ -135,7 +140,6 @@ class DR7(Register, width=64, reference="APM2 13.1.1.4"):
     G3 = bit(7, "breakpoint 3 armed for all tasks")
     LE = bit(8, "exact local breakpoints: ignored")
     GE = bit(9, "exact global breakpoints: ignored")
-    ALWAYS1 = bit(10, "reads as 1")
     GD = bit(13, "general detect: #DB on any access to a debug register")
     RW0 = bits(16, 17, "what meets breakpoint 0", _BREAK_ON)
     LEN0 = bits(18, 19, "width of breakpoint 0", _LENGTH)

@@ -109,12 +109,14 @@ class Register(int):
     """A register value: an ``int`` that knows its fields.
 
     Subclasses give ``WIDTH`` (bits) and ``REFERENCE`` (section of the manual) as attributes or as the
-    class keywords ``width`` and ``reference``. Arithmetic gives a plain ``int``. A value that is negative
-    or wider than ``WIDTH`` raises ValueError.
+    class keywords ``width`` and ``reference``, and may give ``FIXED``, the reserved bits that always read
+    as 1, which the ``repr`` leaves out. Arithmetic gives a plain ``int``. A value that is negative or wider
+    than ``WIDTH`` raises ValueError.
     """
 
     WIDTH: ClassVar[int] = 64
     REFERENCE: ClassVar[str] = ""
+    FIXED: ClassVar[int] = 0
     _FIELDS: ClassVar[tuple[Field, ...]] = ()
     _LIMIT: ClassVar[int] = 1 << 64
 
@@ -181,7 +183,7 @@ class Register(int):
     def __repr__(self) -> str:
         contents = [(field, field.extract(self)) for field in reversed(self._FIELDS)]
         parts = [_shown(field, content) for field, content in contents if content]
-        if reserved := int(self) & self.reserved_mask():
+        if reserved := int(self) & self.reserved_mask() & ~self.FIXED:
             parts.append(f"reserved={reserved:#x}")
         return f"{type(self).__name__}({int(self):#x}{': ' if parts else ''}{' '.join(parts)})"
 

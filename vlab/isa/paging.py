@@ -245,7 +245,7 @@ def _arrive(
     entry = path[-1][4]
     frame = entry & _ADDRESS
     if page == _4M:
-        frame |= (entry & _FRAME_HIGH) << 18  # bits 39:32 of the address (APM2 5.2.2)
+        frame |= (entry & _FRAME_HIGH) << 19  # bits 39:32 of the address (APM2 5.2.2)
     return Translation(
         linear,
         frame & -page | linear & page - 1,

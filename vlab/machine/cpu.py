@@ -120,7 +120,8 @@ class Engine:
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
         self._refused: tuple[bytes, int] | None = None
         self._raised: BaseException | None = None
-        self._instruction = NO_INTERRUPT
+        self._instruction = STOPPED
+        self._instruction_rip = 0
         self._flags = ctypes.c_uint64()
         self.layout = self._power_on()
         env = (ctypes.c_char * self.layout.size).from_address(self.layout.env)
@@ -226,6 +227,7 @@ class Engine:
         def system_call(code: int) -> Callable[[int, int], None]:
             def called(_uc: int, _data: int) -> None:
                 self._instruction = code
+                self._instruction_rip = self.words[reg.RIP]
                 _stop(self._handle)
 
             return called
@@ -285,6 +287,8 @@ class Engine:
         if error:
             self.error = error
             return FAILED
+        if self._instruction != STOPPED:
+            self.words[reg.RIP] = self._instruction_rip  # the library has gone past it
         return self._instruction
 
     def refuse(self, code: int) -> None:

@@ -257,13 +257,17 @@ class Processor:
         return self.now() * TSC_HZ // 1_000_000_000
 
     def _rdtsc(self, number: int) -> int | None:
-        words, scp = self.core.words, number == _ENGINE_EXIT + SvmExit.RDTSCP
+        self.read_time_stamp(with_aux=number == _ENGINE_EXIT + SvmExit.RDTSCP)
+        return None
+
+    def read_time_stamp(self, *, with_aux: bool) -> None:
+        """Execute the RDTSC at RIP, or RDTSCP ``with_aux``."""
+        words = self.core.words
         value = self.tsc() + self.msrs.tsc_offset
         words[0], words[2] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
-        if scp:
+        if with_aux:
             words[1] = self.core.tsc_aux & 0xFFFFFFFF
-        self.skip(3 if scp else 2)
-        return None
+        self.skip(3 if with_aux else 2)
 
     def _msr(self, _number: int) -> int | None:
         if not self.access_msr(write=bool(self.engine.error_code())):

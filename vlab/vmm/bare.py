@@ -19,7 +19,8 @@ from vlab.trace.recorder import Recorder
 from vlab.vmm.board import Board
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.monitor import Monitor
-from vlab.vmm.paging.nested import NestedPaging
+from vlab.vmm.paging.nested import NestedTables
+from vlab.vmm.paging.tables import TableTree
 from vlab.vmm.story import shutdown_story
 
 
@@ -34,7 +35,7 @@ class BareMachine(Monitor):
     ) -> None:
         super().__init__(machine, memory, board, clock, recorder)
         self._add_windows()
-        self._bus = NestedPaging(machine, memory)
+        self._bus = NestedTables(TableTree(machine), memory)
         self._nothing = machine.window(
             lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
         )

@@ -188,3 +188,14 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
         return {"vector": vector_name(info1), "error_code": f"{info2:#x}"}
     names = tuple(kind.__dataclass_fields__)
     return {name: f"{value:#x}" for name, value in zip(names, (info1, info2), strict=False)}
+
+
+def qualification(exit_: Exit) -> tuple[int, int]:
+    """Give an exit's two numbers for a trace record."""
+    names = _FIELDS[type(exit_)]
+    if not names:
+        return 0, 0
+    return getattr(exit_, names[0]), getattr(exit_, names[1]) if len(names) > 1 else 0
+
+
+_FIELDS: Final = {kind: tuple(kind.__dataclass_fields__) for kind in EXIT_TYPES}

@@ -26,9 +26,9 @@ from vlab.vmm.stop import Stop, StopKind
 CHUNK_BLOCKS: Final = 500_000
 """The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a turn."""
 
-FREE_IDLE_NS: Final = 2_000_000_000
-"""Under the deterministic clock a halted guest's time jumps ahead this far since it last did something; then
-it passes no faster than the wall's, so that a guest at its prompt does not keep a processor busy."""
+FREE_IDLE_NS: Final = 10_000_000_000
+"""Under the deterministic clock a halted guest's time jumps ahead, until the console has been silent for this
+long; then it passes no faster than the wall's, so that a guest at its prompt does not keep a processor busy."""
 
 
 class Monitor(ABC):
@@ -57,7 +57,7 @@ class Monitor(ABC):
         self._flush_code = False
         self._wake = threading.Event()
         self._requested: Stop | None = None
-        self._idle_from = 0
+        self.active_at = 0
         self.at_block: Callable[[], Stop | None] | None = None
         events = board.events
         events.attention = self._pay_attention
@@ -144,7 +144,6 @@ class Monitor(ABC):
             self._offer_interrupt()
             self._arm()
             self._execute()
-            self._idle_from = self.clock.now()
             if self._stop is not None:
                 return self._finish()
 
@@ -196,7 +195,7 @@ class Monitor(ABC):
             self.end(halted_story(self.core))
             return False
         wait = alarms.next - clock.now() if alarms.next != FOREVER else FOREVER
-        if isinstance(clock, DeterministicClock) and clock.now() + wait - self._idle_from <= FREE_IDLE_NS:
+        if isinstance(clock, DeterministicClock) and clock.now() + wait - self.active_at <= FREE_IDLE_NS:
             clock.skip(max(0, wait))
             return False
         self._wake.clear()
@@ -207,6 +206,10 @@ class Monitor(ABC):
         elif isinstance(clock, DeterministicClock) and wait != FOREVER:
             clock.skip(50_000_000)
         return False
+
+    def note_activity(self) -> None:
+        """Note that the console was used: idle time may jump again."""
+        self.active_at = self.clock.now()
 
     def _sleep(self, seconds: float) -> None:
         """Wait, with the machine free for others."""

@@ -50,11 +50,15 @@ def where(processor: Processor) -> list[str]:
 def shutdown_story(processor: Processor, chain: Sequence[FaultRecord], failure: str) -> Stop:
     """Tell a triple fault: the chain of faults, the instruction, the registers."""
     if not chain:
-        why = failure or "the processor shut down"
-        return Stop(StopKind.FAILED, "\n".join([f"the guest cannot go on: {why}", *where(processor)]))
+        return failed_story(processor, failure or "the processor shut down")
     lines = ["triple fault: the guest's exception handling failed three times over"]
     lines += [f"  {step}. {record.describe()}" for step, record in enumerate(chain, 1)]
     return Stop(StopKind.TRIPLE_FAULT, "\n".join([*lines, *where(processor)]))
+
+
+def failed_story(processor: Processor, why: str) -> Stop:
+    """Tell what the monitor could not carry out for the guest."""
+    return Stop(StopKind.FAILED, "\n".join([f"the guest cannot go on: {why}", *where(processor)]))
 
 
 def halted_story(core: LiveCore) -> Stop:

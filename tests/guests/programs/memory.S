@@ -27,12 +27,12 @@ next_entry:
         int     0x15
         jc      map_done
         SAY     "\r\ne820"
-        mov     cx, 9                   # words, the highest first: length, base
-        mov     si, 16
+        mov     cx, 9                   # words, the highest first: type, length, base
+        add     di, 16
 1:      SAY     " "
-        mov     ax, es:[di + si]
+        mov     ax, es:[di]
         call    hex16
-        sub     si, 2
+        sub     di, 2
         loop    1b
         test    ebx, ebx
         jnz     next_entry

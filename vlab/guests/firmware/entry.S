@@ -57,6 +57,7 @@ post:
         .endm
 
         CALL_C  post_early
+        call    virtual_wire
         sti
         mov     ax, 0xC000              # option ROMs: ask for the next one until there is none
 scan:
@@ -75,6 +76,48 @@ option_rom_done:
         jmp     scan
 scanned:
         int     0x19                    # and does not return
+
+# ---- The local APIC ---------------------------------------------------------------------------------------
+#
+# Where there is one, the 8259's output goes through its pin LINT0, and after reset that is masked. "Virtual wire
+# mode" (MultiProcessor Specification 1.4, 3.6.2.2) lets it through as ExtINT, as if the APIC were not there. Its
+# registers are far above what real mode reaches, so this is a short visit to protected mode.
+
+virtual_wire:
+        mov     eax, 1
+        cpuid
+        test    edx, 1 << 9             # APIC
+        jz      no_apic
+        mov     ecx, 0x1B               # APIC_BASE: is it enabled?
+        rdmsr
+        test    eax, 1 << 11
+        jz      no_apic
+        lgdt    fword ptr cs:[flat_gdt]
+        mov     ebx, cr0
+        mov     eax, ebx
+        or      al, 1
+        mov     cr0, eax
+        mov     ax, 0x08                # data, 4 GiB
+        mov     es, ax
+        mov     edi, 0xFEE00000
+        mov     dword ptr es:[edi + 0x0F0], 0x1FF       # spurious vector FF, APIC enabled
+        mov     dword ptr es:[edi + 0x350], 0x700       # LINT0: ExtINT
+        mov     dword ptr es:[edi + 0x360], 0x400       # LINT1: NMI
+        mov     ax, 0x10                # data, 64 KiB: what real mode wants to find
+        mov     es, ax
+        mov     cr0, ebx
+        xor     ax, ax
+        mov     es, ax
+no_apic:
+        ret
+
+        .balign 8
+flat_gdt:
+        .word   0x17                    # the null descriptor's room holds the table's limit and address
+        .long   ROM_SEGMENT * 16 + flat_gdt
+        .word   0
+        .quad   0x00CF93000000FFFF
+        .quad   0x000093000000FFFF
 
 # ---- Every service, and every interrupt -----------------------------------------------------------------
 #

@@ -128,16 +128,24 @@ enum verdict keyboard_interrupt(void)
 
 /* ---- INT 16h ---------------------------------------------------------------------------------------------- */
 
-/* A terminal sends the cursor keys as ESC [ letter. */
+static int receive_soon(void)
+{
+    int character = -1;
+    for (unsigned patience = 3000; patience && character < 0; patience--)
+        character = serial_receive();
+    return character;
+}
+
+/* A terminal sends the cursor keys as ESC [ letter, without a pause. */
 static uint16_t key_from_serial(void)
 {
     int character = serial_receive();
     if (character != 0x1B)
         return character < 0 ? 0 : key_of_character((uint8_t)character);
-    int second = serial_receive();
+    int second = receive_soon();
     if (second < 0)
         return key_of_character(0x1B);
-    int third = serial_receive();
+    int third = receive_soon();
     return second == '[' && third > 0 ? key_of_escape((uint8_t)third) : key_of_character((uint8_t)second);
 }
 

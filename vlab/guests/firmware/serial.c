@@ -44,7 +44,7 @@ void serial_init(void)
     bda->equipment |= 1 << 9;
     out8(COM1 + INTERRUPT_ENABLE, 0);
     set_line(1, LCR_8N1);
-    out8(COM1 + FIFO_CONTROL, 0x07);
+    out8(COM1 + FIFO_CONTROL, 0xC7); /* on and empty; some senders fill it up to the trigger level, 14 */
     out8(COM1 + MODEM_CONTROL, 0x03);
 }
 

@@ -99,44 +99,44 @@ def parse(image: bytes | memoryview, name: str) -> Elf:
 
     Raises UnusableImage when headers are missing or contradict themselves; `name` is the image in messages.
     """
-    try:
-        return _parse(image, name)
-    except struct.error:
-        raise UnusableImage(
-            f"{name}: is truncated: its ELF headers need more than the {len(image)} bytes that are there"
-        ) from None
-
-
-def _parse(image: bytes | memoryview, name: str) -> Elf:
     wide = image[CLASS_OFFSET] == CLASS_64
-    header = (_HEADER_64 if wide else _HEADER_32).unpack_from(image)
-    entry, table, entry_size, count = header[4], header[5], header[9], header[10]
-    program = _PROGRAM_64 if wide else _PROGRAM_32
+    header, program = (_HEADER_64, _PROGRAM_64) if wide else (_HEADER_32, _PROGRAM_32)
+    _need(image, header.size, name)
+    fields = header.unpack_from(image)
+    entry, table, entry_size, count = fields[4], fields[5], fields[9], fields[10]
     if entry_size != program.size or count > _SEGMENTS_MAXIMUM:
         raise UnusableImage(
             f"{name}: its ELF header has {count} program headers of {entry_size} bytes;"
             f" expected at most {_SEGMENTS_MAXIMUM} of {program.size}"
         )
-    segments = []
-    interpreter = False
-    for index in range(count):
-        kind, *fields = program.unpack_from(image, table + index * program.size)
-        if wide:
-            _, offset, virtual, physical, file_size, memory_size, _ = fields
-        else:
-            offset, virtual, physical, file_size, memory_size, _, _ = fields
-        interpreter |= kind == _INTERPRETER
-        if kind != _LOAD or memory_size == 0:
-            continue
-        if file_size > memory_size:
-            raise UnusableImage(
-                f"{name}: ELF program header {index} has {file_size} bytes in the file"
-                f" for {memory_size} in memory"
-            )
-        segments.append(Segment(offset, physical, virtual, file_size, memory_size))
-    if not segments:
+    _need(image, table + count * entry_size, name)
+    headers = list(program.iter_unpack(image[table : table + count * entry_size]))
+    segments = [_segment(fields, wide, name) for fields in headers if fields[0] == _LOAD]
+    filled = tuple(segment for segment in segments if segment.memory_size)
+    if not filled:
         raise UnusableImage(f"{name}: its ELF header has nothing to load (no PT_LOAD program header)")
-    return Elf(64 if wide else 32, entry, tuple(segments), interpreter)
+    return Elf(64 if wide else 32, entry, filled, any(fields[0] == _INTERPRETER for fields in headers))
+
+
+def _need(image: bytes | memoryview, size: int, name: str) -> None:
+    if size > len(image):
+        raise UnusableImage(
+            f"{name}: is truncated: its ELF headers take {size} bytes, and {len(image)} are there"
+        )
+
+
+def _segment(fields: tuple[int, ...], wide: bool, name: str) -> Segment:
+    """Make a Segment of a program header, whose fields stand in another order in each class."""
+    if wide:
+        _, _, offset, virtual, physical, file_size, memory_size, _ = fields
+    else:
+        _, offset, virtual, physical, file_size, memory_size, _, _ = fields
+    if file_size > memory_size:
+        raise UnusableImage(
+            f"{name}: an ELF segment at {physical:#x} has {file_size} bytes in the file"
+            f" for {memory_size} in memory"
+        )
+    return Segment(offset, physical, virtual, file_size, memory_size)
 
 
 def entry_address(elf: Elf, name: str) -> int:

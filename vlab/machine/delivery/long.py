@@ -25,7 +25,7 @@ def deliver_long(core: Core, event: Event) -> None:
     ext, cpl = external_bit(event), core.cpl
     selector = gate >> 16 & 0xFFFF
     descriptor, address, new_cpl = target_code(core, selector, cpl, ext, MASK64, long=True)
-    target = gate & 0xFFFF | gate >> 32 & 0xFFFF_FFFF_0000
+    target = gate & 0xFFFF | gate >> 32 & 0xFFFF_FFFF_FFFF_0000
     if not canonical(target):
         raise CpuFault(GP, ext, why=f"the handler's address {target:#x} is not canonical")  # SDM2
     error_code, rflags, rsp = pushed_error_code(event), core.rflags, core.rsp

@@ -1,0 +1,348 @@
+"""The hardware-assisted monitor: VMRUN, and a handler for each reason to come back.
+
+The guest kernel runs unmodified at CPL 0 in guest mode. The VMCB says what interests the monitor; everything
+else the processor does by itself. Sections are those of AMD APM vol. 2, rev. 3.42, chapter 15.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar, Final, assert_never
+
+from vlab.isa.msr import Msr
+from vlab.isa.permission_maps import IOPM_SIZE, MSRPM_SIZE
+from vlab.isa.svm_exits import SvmExit
+from vlab.isa.vectors import Vector, has_error_code
+from vlab.isa.vmcb import EventInjection, InterceptMisc1, InterceptMisc2, VmcbControl, VmcbSave
+from vlab.machine.clock import Clock
+from vlab.machine.faults import Event, EventKind
+from vlab.machine.machine import Machine
+from vlab.machine.memory import PAGE
+from vlab.machine.processor import STOPPED, Processor
+from vlab.machine.svm import injection_of, write_save_area
+from vlab.trace.recorder import Recorder
+from vlab.vmm import exits, mmio
+from vlab.vmm.board import Board
+from vlab.vmm.device_bus import DeviceBus
+from vlab.vmm.exits import CODE, Exit
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.monitor import Monitor
+from vlab.vmm.paging.strategy import PagingStrategy
+from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.verdicts import IDLE, RESUME, End, Idle, Inject, Resume, Verdict
+from vlab.vmm.virtual_cpu import REFUSED_MSRS, virtual_identity
+
+_M1, _M2 = InterceptMisc1, InterceptMisc2
+_MISC1: Final = sum(
+    field.mask
+    for field in (
+        _M1.INTR, _M1.NMI, _M1.VINTR, _M1.RDPMC, _M1.CPUID, _M1.HLT, _M1.INVLPGA, _M1.IOIO, _M1.MSR,
+        _M1.TASK_SWITCH, _M1.SHUTDOWN,
+    )
+)  # fmt: skip
+_MISC2: Final = sum(
+    field.mask
+    for field in (
+        _M2.VMRUN, _M2.VMMCALL, _M2.VMLOAD, _M2.VMSAVE, _M2.STGI, _M2.CLGI, _M2.SKINIT, _M2.MONITOR, _M2.MWAIT,
+    )
+)  # fmt: skip
+_VALID: Final = 1 << 31
+_V_IRQ: Final = 1 << 8
+_EVENTINJ, _INT_CTL, _CLEAN = 0xA8 >> 3, 0x60 >> 3, 0xC0 >> 3
+
+
+class HardwareMonitor(Monitor):
+    """One virtual machine under hardware assistance.
+
+    paging: the strategy for its memory. apic: whether its CPUID has the local APIC.
+    """
+
+    name: ClassVar[str] = "hardware"
+
+    def __init__(
+        self,
+        machine: Machine,
+        memory: GuestMemory,
+        board: Board,
+        clock: Clock,
+        recorder: Recorder,
+        paging: PagingStrategy,
+    ) -> None:
+        super().__init__(machine, memory, board, clock, recorder)
+        self.paging = paging
+        self.paging_name = paging.name
+        self.identity = virtual_identity()
+        self._add_windows()
+        paging.attach(self)
+        self.vmcb = machine.frames.allocate(PAGE)
+        self._maps = machine.frames.allocate(IOPM_SIZE + MSRPM_SIZE)
+        self._fill_vmcb()
+        self._words = machine.memory.bytes[self.vmcb : self.vmcb + PAGE].cast("Q")
+        self._handlers = {kind: recorder.handler_code(name) for kind, name in _HANDLER_NAMES.items()}
+        self._port_handler = self._handlers[exits.PortAccess]
+        self._device_bus = DeviceBus(board.memory_windows, memory)
+
+    # --- set-up -------------------------------------------------------------------------------------------
+
+    def _fill_vmcb(self) -> None:
+        machine = self.machine
+        machine.memory.zero(self.vmcb, PAGE)
+        machine.memory.bytes[self._maps : self._maps + IOPM_SIZE + MSRPM_SIZE] = b"\xff" * (
+            IOPM_SIZE + MSRPM_SIZE
+        )
+        control = VmcbControl(machine.memory.bytes, self.vmcb)
+        control.intercept_misc1 = _MISC1
+        control.intercept_misc2 = _MISC2
+        control.iopm_base_pa = self._maps
+        control.msrpm_base_pa = self._maps + IOPM_SIZE
+        control.asid = 1
+        self.paging.configure(control)
+
+    def _take_processor(self, *, first: bool) -> None:
+        processor = self.processor
+        processor.on_port_in, processor.on_port_out = self._port_in, self._port_out
+        processor.identity, processor.now = self.identity, self.clock.now
+        if first:
+            state = self._start
+            write_save_area(VmcbSave(self.machine.memory.bytes, self.vmcb), self.paging.initial_state(state))
+
+    def _keep_registers(self) -> None:
+        self.machine.svm.write_back()
+        super()._keep_registers()
+
+    def _memory_map_changed(self) -> None:
+        self.paging.rebuild()
+
+    # --- interrupts ---------------------------------------------------------------------------------------
+
+    def _offer_interrupt(self) -> None:
+        """Inject through EVENTINJ, or ask for a VINTR exit once the guest can take it (APM2 15.20, 15.21.4)."""
+        words = self._words
+        if not self.board.interrupt:
+            words[_INT_CTL] &= ~_V_IRQ
+        elif words[_EVENTINJ] & _VALID or not self.core.interrupts_enabled:
+            words[_INT_CTL] |= _V_IRQ
+        else:
+            words[_INT_CTL] &= ~_V_IRQ
+            vector = self.board.acknowledge()
+            self._note_interrupt(vector)
+            words[_EVENTINJ] = EventInjection.interrupt(vector)
+
+    # --- the exit loop --------------------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        """Run the guest and handle its exits until the loop outside has something to do."""
+        svm, recorder, core, board = self.machine.svm, self.recorder, self.core, self.board
+        processor, vmcb, counts, decoders = self.processor, self.vmcb, recorder.counts, _DECODERS
+        while True:
+            code = svm.vmrun(vmcb)
+            if code == STOPPED:
+                if self.clock.now() >= board.alarms.next:
+                    self._count(PHYSICAL_INTERRUPT)
+                return
+            exit_ = decoders[code](processor)
+            if recorder.full:
+                self._handle_recorded(exit_)
+            else:
+                if recorder.counting:
+                    counts[CODE[type(exit_)]] += 1
+                verdict = self.handle(exit_)
+                if verdict is not RESUME:
+                    self._follow(verdict)
+            if self.halted or self._stop is not None or board.interrupt:
+                return
+
+    def _handle_recorded(self, exit_: Exit) -> None:
+        """Handle an exit and keep a record of it."""
+        core, kind = self.core, type(exit_)
+        rip, mode, ring, now = core.rip, core.mode_code, core.cpl, self.clock.now()
+        info1, info2 = exits.qualification(exit_)
+        started = time.perf_counter_ns()
+        verdict = self.handle(exit_)
+        if verdict is not RESUME:
+            self._follow(verdict)
+        self.recorder.record(
+            now, CODE[kind], mode, ring, rip, info1, info2, self._handlers[kind],
+            time.perf_counter_ns() - started,
+        )  # fmt: skip
+
+    def _count(self, exit_: Exit) -> None:
+        """Note an exit that needed no handler."""
+        if self.recorder.full:
+            self._handle_recorded(exit_)
+        elif self.recorder.counting:
+            self.recorder.counts[CODE[type(exit_)]] += 1
+
+    def _follow(self, verdict: Verdict) -> None:
+        """Do what a handler decided."""
+        match verdict:
+            case Resume():
+                pass
+            case Inject(event):
+                if event.address is not None:
+                    self.core.cr2 = event.address  # whoever injects #PF sets CR2 (APM2 15.20)
+                self._words[_EVENTINJ] = injection_of(event)
+            case Idle():
+                self.halted = True
+            case End(stop):
+                self.end(stop)
+            case _:
+                assert_never(verdict)
+
+    def handle(self, exit_: Exit) -> Verdict:
+        """Serve one exit and say how to go on. Override it to serve some differently."""
+        match exit_:
+            case exits.Cpuid():
+                return self._cpuid(exit_)
+            case exits.NestedPageFault() | exits.PageFault() | exits.ControlRegisterAccess():
+                return self._memory_exit(exit_)
+            case exits.InvalidatePage():
+                return self._memory_exit(exit_)
+            case exits.Halt():
+                self.processor.skip(1)
+                return IDLE
+            case exits.MsrAccess():
+                return self._msr(exit_)
+            case exits.PhysicalInterrupt() | exits.InterruptWindow() | exits.PortAccess():
+                return RESUME  # the loop looks for interrupts; ports were served in mid-instruction
+            case exits.ExceptionExit(vector, code):
+                return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
+            case exits.TimeStampRead(with_aux):
+                return self._time_stamp(with_aux)
+            case exits.Hypercall():
+                return Inject(Event(EventKind.EXCEPTION, Vector.UD))  # this guest has no hypercalls
+            case exits.PrivilegedInstruction():
+                return Inject(Event(EventKind.EXCEPTION, Vector.UD))  # CPUID says there is no AMD-V
+            case exits.TripleFault():
+                processor = self.processor
+                return End(shutdown_story(processor, processor.chain, processor.failure))
+            case _:
+                assert_never(exit_)
+
+    # --- handlers -------------------------------------------------------------------------------------------
+
+    def _cpuid(self, exit_: exits.Cpuid) -> Verdict:
+        """CPUID shows the virtual CPU."""
+        words = self.core.words
+        words[0], words[3], words[1], words[2] = self.identity.cpuid(exit_.leaf, exit_.subleaf)
+        self.processor.skip(2)
+        return RESUME
+
+    def _msr(self, exit_: exits.MsrAccess) -> Verdict:
+        """MSRs behave as the processor's own, except those of the host (APM2 15.11)."""
+        if exit_.number == Msr.EFER and exit_.write:
+            verdict = self.paging.handle(exit_)
+            if verdict is not None:
+                return verdict
+        if exit_.number in REFUSED_MSRS or not self.processor.access_msr(write=bool(exit_.write)):
+            return Inject(Event(EventKind.EXCEPTION, Vector.GP, 0))
+        return RESUME
+
+    def _time_stamp(self, with_aux: int) -> Verdict:
+        self.processor.read_time_stamp(with_aux=bool(with_aux))
+        return RESUME
+
+    def _memory_exit(self, exit_: Exit) -> Verdict:
+        verdict = self.paging.handle(exit_)
+        if verdict is None:
+            stop = failed_story(self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody")
+            return End(stop)
+        return verdict
+
+    def emulate_device_access(self, gpa: int) -> Verdict:
+        """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the board's devices."""
+        processor = self.processor
+        match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus):
+            case mmio.Done():
+                return RESUME
+            case mmio.Faulted(fault):
+                return Inject(fault.event())
+            case mmio.NotUnderstood(text):
+                why = f"the instruction {text!r} reaches {gpa:#x}, where no memory is, and is not emulated"
+                return End(failed_story(processor, why))
+
+    def intercepts_changed(self) -> None:
+        """Have the next VMRUN read the control area again."""
+        self._words[_CLEAN] = 0
+
+    # --- ports: exits that are served in the middle of the instruction ----------------------------------------
+
+    def _port_in(self, port: int, size: int) -> int:
+        value = self.board.ports.read(port, size)
+        self._note_port(port | size << 16, value)
+        return value
+
+    def _port_out(self, port: int, size: int, value: int) -> None:
+        self._note_port(port | size << 16 | 1 << 24, value)
+        self.board.ports.write(port, size, value)
+
+    def _note_port(self, info: int, value: int) -> None:
+        recorder = self.recorder
+        if recorder.full:
+            core = self.core
+            recorder.record(
+                self.clock.now(), _PORT, core.mode_code, core.cpl, core.rip, info, value, self._port_handler, 0
+            )
+        elif recorder.counting:
+            recorder.counts[_PORT] += 1
+
+    def close(self) -> None:
+        """Give the VMCB and all tables back."""
+        super().close()
+        self.machine.svm.forget(self.vmcb)
+        self.paging.close()
+        self.machine.frames.free(self.vmcb)
+        self.machine.frames.free(self._maps)
+
+
+PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
+_PORT: Final = CODE[exits.PortAccess]
+_HANDLER_NAMES: Final = {
+    exits.Cpuid: "virtual CPU", exits.Halt: "idle", exits.PhysicalInterrupt: "timers",
+    exits.InterruptWindow: "interrupts", exits.PortAccess: "ports", exits.MsrAccess: "MSRs",
+    exits.NestedPageFault: "paging", exits.PageFault: "paging", exits.ExceptionExit: "exceptions",
+    exits.ControlRegisterAccess: "paging", exits.InvalidatePage: "paging", exits.TimeStampRead: "time",
+    exits.Hypercall: "refused", exits.PrivilegedInstruction: "refused", exits.TripleFault: "shutdown",
+}  # fmt: skip
+
+
+def _decode_exception(vector: int) -> Callable[[Processor], Exit]:
+    if vector == Vector.PF:
+        return lambda processor: exits.PageFault(processor.info2, processor.info1)
+    return lambda processor: exits.ExceptionExit(vector, processor.info1)
+
+
+def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
+    """For each SVM exit code, how the exit is made of what the processor left."""
+
+    def always(exit_: Exit) -> Callable[[Processor], Exit]:
+        return lambda _processor: exit_
+
+    def cpuid(processor: Processor) -> Exit:
+        words = processor.core.words
+        return exits.Cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
+
+    table: dict[int, Callable[[Processor], Exit]] = {
+        SvmExit.CPUID: cpuid,
+        SvmExit.HLT: always(exits.Halt()),
+        SvmExit.VINTR: always(exits.InterruptWindow()),
+        SvmExit.MSR: lambda p: exits.MsrAccess(p.core.words[1] & 0xFFFFFFFF, p.info1),
+        SvmExit.NPF: lambda p: exits.NestedPageFault(p.info2, p.info1),
+        SvmExit.INVLPG: lambda p: exits.InvalidatePage(p.info1),
+        SvmExit.RDTSC: always(exits.TimeStampRead(0)),
+        SvmExit.RDTSCP: always(exits.TimeStampRead(1)),
+        SvmExit.VMMCALL: lambda p: exits.Hypercall(p.core.words[0] & 0xFFFFFFFF),
+        SvmExit.SHUTDOWN: always(exits.TripleFault()),
+    }
+    for register in range(16):
+        table[SvmExit.READ_CR0 + register] = always(exits.ControlRegisterAccess(register, 0))
+        table[SvmExit.WRITE_CR0 + register] = always(exits.ControlRegisterAccess(register, 1))
+    for vector in range(32):
+        table[SvmExit.EXCP_DE + vector] = _decode_exception(vector)
+    for code in SvmExit:
+        table.setdefault(code, always(exits.PrivilegedInstruction(code)))
+    return table
+
+
+_DECODERS: Final = _make_decoders()
