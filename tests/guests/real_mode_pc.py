@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from unicorn import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INTR, UC_MODE_16, Uc, UcError
 from unicorn import x86_const as x86
+from unicorn.unicorn import Uc, UcError
+from unicorn.unicorn_const import UC_ARCH_X86, UC_HOOK_INSN, UC_HOOK_INTR, UC_MODE_16
 
 from vlab.devices.debug_ports import DebugExit, FastA20
 from vlab.devices.i8042 import I8042
@@ -167,7 +168,7 @@ class RealModePc:
         for name, when in list(self._due.items()):
             if when <= self.now:
                 del self._due[name]
-                {"pit": self.pit, "rtc": self.rtc}[name].expire()
+                (self.pit if name == "pit" else self.rtc).expire()
 
     def _exit(self, status: int) -> None:
         self.exit_status = status

@@ -1,7 +1,8 @@
 """The ACPI power-management block: events, the switch that turns the machine off, and the PM timer.
 
-ACPI specification 6.5, section 4.8 ("ACPI Register Model"); the FADT of `vlab.guests.firmware.acpi` announces it at
-ports 600h-60Bh. The machine is always in ACPI mode (SCI_EN is 1), has no fixed buttons and no sleep but S5.
+ACPI specification 6.5, section 4.8 ("ACPI Register Model"); the FADT of `vlab.guests.firmware.acpi`
+announces it at ports 600h-60Bh. The machine is always in ACPI mode (SCI_EN is 1), has no fixed buttons and
+sleeps in S5 only.
 
 ======  ====  =====================================================
 offset  bits  register
@@ -70,7 +71,7 @@ _ENABLES = (
 
 @dataclass(frozen=True, slots=True)
 class AcpiPmState(DeviceState):
-    """The registers; the timer follows from the time. `seen` is the half period that TIMER has been set for."""
+    """The registers; the timer follows from the time. `seen` is the last half period that has set TIMER."""
 
     VERSION: ClassVar[int] = 1
 

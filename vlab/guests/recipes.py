@@ -68,6 +68,7 @@ class Recipe:
 SOURCE_SUFFIXES = frozenset({".c", ".h", ".S", ".inc", ".ld"})
 """What counts as source, in an image's directory and in the library."""
 
+_TRAPS = ("../lib/trap64.c", "../lib/trap64_entry.S")
 _CONSOLE = ("../lib/console.c", "../lib/memory.c")
 
 
@@ -90,5 +91,8 @@ RECIPES: tuple[Recipe, ...] = (
     _multiboot("tripfault", "tripfault.S"),
     _multiboot("spin", "spin.S"),
     _multiboot("rings", "entry.S", "kernel.c", "tables.c", "user.S", *_CONSOLE),
+    _multiboot(
+        "longmode", *("entry.S", "main.c", "tables.c", "walk.c", "faults.c", "user.S"), *_TRAPS, *_CONSOLE, bits=64
+    ),
 )
 """Every bundled image, the firmware included."""

@@ -91,6 +91,17 @@ class Processor:
         self._microcode: dict[int, Callable[[int], int | None]] = self._make_microcode()
         self._free_msrs()
         self.set_intercepts(0, 0, 0, 0, 0)
+        self._power_on = bytes(self.engine.bytes)
+
+    def load_registers(self, saved: bytes | None) -> None:
+        """Put the whole register file of another virtual processor in place; None is one just powered on.
+
+        saved: what ``bytes(engine.bytes)`` gave: x87 and SSE too, which VMRUN does not switch (APM2 15.5.1).
+        """
+        self.engine.bytes[:] = self._power_on if saved is None else saved
+        self.engine.request_window(False)
+        self.engine.flush_tlb()
+        self.mmu.forget_nested()
 
     # --- ownership --------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ from vlab.devices.port61 import Port61
 from vlab.devices.rtc_mc146818 import RtcMc146818
 from vlab.devices.serial16550a import Serial16550A
 from vlab.devices.state import DeviceState
+from vlab.devices.vga_text import PORT_BASE as VGA_PORTS
+from vlab.devices.vga_text import PORT_COUNT as VGA_PORT_COUNT
 from vlab.devices.vga_text import VgaText
 from vlab.machine.bus import Bus
 from vlab.machine.clock import Alarms, Clock
@@ -80,6 +82,8 @@ class Board:
         self.ports = Bus("I/O ports")
         self.memory_windows = Bus("memory")
         self.interrupt = False
+        self._a20_gates = [True, True]
+        self._local_apic_on = True
         self._make_interrupt_controllers()
         self._make_timers(len(memory), epoch)
         self._make_console(memory)
@@ -92,11 +96,11 @@ class Board:
         return self.alarms.alarm(expire).schedule
 
     def _make_interrupt_controllers(self) -> None:
-        self.pic = Pic8259Pair(output=lambda level: self.local_apic.set_extint(level))
+        self.pic = Pic8259Pair(output=self._pic_output)
         self.local_apic = LocalApic(
             now=self.clock.now,
             schedule=self._timed(lambda: self.local_apic.expire()),
-            output=self._set_interrupt,
+            output=self._apic_output,
             eoi_broadcast=lambda vector: self.io_apic.eoi(vector),
             pic_acknowledge=self.pic.acknowledge,
         )
@@ -134,7 +138,7 @@ class Board:
         self.acpi = AcpiPm(
             now=now,
             schedule=self._timed(lambda: self.acpi.expire()),
-            irq=self.irq(_ACPI_IRQ),
+            sci=self.irq(_ACPI_IRQ),
             power_off=lambda: self.events.power_off(),
         )
 
@@ -148,7 +152,7 @@ class Board:
         self.keyboard_controller = I8042(
             irq_keyboard=self.irq(_KEYBOARD_IRQ),
             irq_mouse=self.irq(_MOUSE_IRQ),
-            a20=lambda level: self.events.a20(level),
+            a20=lambda level: self._set_a20(0, level),
             reset=lambda: self.events.reset("the keyboard controller (port 64h)"),
         )
 
@@ -158,7 +162,7 @@ class Board:
         self.debug_console = debug_ports.DebugConsole(transmit=lambda byte: events.debug_output(byte))
         self.debug_exit = debug_ports.DebugExit(stop=lambda status: events.debug_exit(status))
         self.fast_a20 = debug_ports.FastA20(
-            a20=lambda level: events.a20(level), reset=lambda: events.reset("system control port A (92h)")
+            a20=lambda level: self._set_a20(1, level), reset=lambda: events.reset("system control port A (92h)")
         )
         self.reset_control = debug_ports.ResetControl(
             reset=lambda: events.reset("the reset control register (CF9h)")
@@ -181,13 +185,17 @@ class Board:
         add(0x92, 1, "system control port A", self.fast_a20.read, self.fast_a20.write)
         add(0xE9, 1, "debug console", self.debug_console.read, self.debug_console.write)
         add(0xF4, 1, "debug exit", self.debug_exit.read, self.debug_exit.write)
-        add(0x3B0, 12, "VGA, monochrome addresses", *_shifted(self.vga, -0x10))
-        add(0x3C0, 32, "VGA", self.vga.read, self.vga.write)
+        add(VGA_PORTS, VGA_PORT_COUNT, "VGA", self.vga.read, self.vga.write, width=2)
         add(0x3F8, 8, "16550A serial port", self.serial.read, self.serial.write)
-        add(0x600, 16, "ACPI power management", self.acpi.read, self.acpi.write, width=4)
+        add(0x600, 12, "ACPI power management", self.acpi.read, self.acpi.write, width=4)
         add(0xCF9, 1, "reset control", self.reset_control.read, self.reset_control.write)
         if self.disk is not None:
             add(0x5D0, 16, "vlab disk", self.disk.read, self.disk.write, width=4)
+
+    def _set_a20(self, source: int, level: bool) -> None:
+        """Two gates in parallel: the line is low only while both hold it low."""
+        self._a20_gates[source] = level
+        self.events.a20(any(self._a20_gates))
 
     # --- interrupts -------------------------------------------------------------------------------------
 
@@ -196,9 +204,24 @@ class Board:
             self.events.attention()
         self.interrupt = level
 
+    def _pic_output(self, level: bool) -> None:
+        """The 8259's INT pin is wired to LINT0, and to the processor itself while the APIC is switched off."""
+        self.local_apic.set_extint(level)
+        if not self._local_apic_on:
+            self._set_interrupt(level)
+
+    def _apic_output(self, level: bool) -> None:
+        if self._local_apic_on:
+            self._set_interrupt(level)
+
+    def switch_local_apic(self, on: bool) -> None:
+        """Follow the enable bit of the APIC_BASE MSR (SDM3 10.4.3)."""
+        self._local_apic_on = on
+        self._set_interrupt(self.local_apic.pending() if on else self.pic.pending())
+
     def acknowledge(self) -> int:
         """Take the vector of the pending interrupt, as the processor's INTA cycle does."""
-        return self.local_apic.acknowledge()
+        return self.local_apic.acknowledge() if self._local_apic_on else self.pic.acknowledge()
 
     # --- state ------------------------------------------------------------------------------------------
 

@@ -104,11 +104,13 @@ class HardwareMonitor(Monitor):
         processor.on_port_in, processor.on_port_out = self._port_in, self._port_out
         processor.identity, processor.now = self.identity, self.clock.now
         if first:
-            state = self._start
-            write_save_area(VmcbSave(self.machine.memory.bytes, self.vmcb), self.paging.initial_state(state))
+            state = self.paging.initial_state(self._start)
+            self.core.load(state)  # VMRUN loads RAX and RSP alone of the general registers (APM2 15.5.1)
+            write_save_area(VmcbSave(self.machine.memory.bytes, self.vmcb), state)
 
     def _keep_registers(self) -> None:
         self.machine.svm.write_back()
+        self.machine.svm.forget(self.vmcb)
         super()._keep_registers()
 
     def _memory_map_changed(self) -> None:
@@ -204,8 +206,11 @@ class HardwareMonitor(Monitor):
                 return IDLE
             case exits.MsrAccess():
                 return self._msr(exit_)
-            case exits.PhysicalInterrupt() | exits.InterruptWindow() | exits.PortAccess():
-                return RESUME  # the loop looks for interrupts; ports were served in mid-instruction
+            case exits.InterruptWindow():
+                self._words[_INT_CTL] &= ~_V_IRQ
+                return RESUME  # the loop offers the interrupt again
+            case exits.PhysicalInterrupt() | exits.PortAccess():
+                return RESUME  # the loop serves the timers; ports were served in mid-instruction
             case exits.ExceptionExit(vector, code):
                 return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
             case exits.TimeStampRead(with_aux):

@@ -227,9 +227,7 @@ class Monitor(ABC):
             if isinstance(machine.occupant, Monitor):
                 machine.occupant.give_up_processor()
             machine.occupant = self
-            if self.registers is not None:
-                processor.engine.bytes[:] = self.registers
-                processor.engine.flush_tlb()
+            processor.load_registers(self.registers)
             self._take_processor(first=self.registers is None)
         self.clock.enter()
 
