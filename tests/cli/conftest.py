@@ -14,13 +14,7 @@ import pytest
 
 from vlab.cli import main
 from vlab.errors import UnusableInput
-
-
-@dataclass
-class FakeStop:
-    kind: str
-    story: str
-    exit_code: int | None = None
+from vlab.vmm.stop import Stop, StopKind
 
 
 class FakeConsole:
@@ -37,8 +31,8 @@ class FakeConsole:
             callback(text.encode())
 
 
-#: What a fake guest yields: text for its console, None to wait for a typed line, a FakeStop to end.
-Step = str | FakeStop | None
+#: What a fake guest yields: text for its console, None to wait for a typed line, a Stop to end.
+Step = str | Stop | None
 Guest = Callable[["FakeVM"], Iterator[Step]]
 
 
@@ -77,28 +71,28 @@ class FakeVM:
         typed, self.typed = self.typed, ""
         return typed
 
-    def run(self, until: Callable[[], bool] | None = None, *, timeout: float | None = None) -> FakeStop:
+    def run(self, until: Callable[[], bool] | None = None, *, timeout: float | None = None) -> Stop:
         self.timeouts.append(timeout)
         if until is not None and until():
-            return FakeStop("expected", "the text appeared")
+            return Stop(StopKind.EXPECTED, "the text appeared")
         for step in self._program:
-            if isinstance(step, FakeStop):
+            if isinstance(step, Stop):
                 return step
             if step is None and not self.typed:
-                return FakeStop("timeout", "the time ran out")
+                return Stop(StopKind.TIMEOUT, "the time ran out")
             if step is not None:
                 self.console.write(step)
             if until is not None and until():
-                return FakeStop("expected", "the text appeared")
-        return FakeStop("powered-off", "the guest powered off\nat 12 ms")
+                return Stop(StopKind.EXPECTED, "the text appeared")
+        return Stop(StopKind.POWERED_OFF, "the guest powered off\nat 12 ms")
 
     def start(self, *, timeout: float | None = None) -> None:
         self.timeouts.append(timeout)
 
-    def wait(self, timeout: float | None = None) -> FakeStop | None:
+    def wait(self, timeout: float | None = None) -> Stop | None:
         """Do the next step of the program, as if the machine had run meanwhile."""
-        step = next(self._program, FakeStop("powered-off", "the guest powered off"))
-        if isinstance(step, FakeStop):
+        step = next(self._program, Stop(StopKind.POWERED_OFF, "the guest powered off"))
+        if isinstance(step, Stop):
             return step
         if step is not None:
             self.console.write(step)

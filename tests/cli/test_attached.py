@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import FakeStop, FakeVM, Lab, Step
+from tests.cli.conftest import FakeVM, Lab, Step
 from vlab.cli import driver, run
+from vlab.vmm.stop import Stop, StopKind
 
 
 class FakeTerminal:
@@ -76,7 +77,7 @@ def test_the_script_types_beside_the_user(lab: Lab, terminal: type[FakeTerminal]
 
 
 def test_the_terminal_is_given_back_when_the_guest_fails(lab: Lab, terminal: type[FakeTerminal]) -> None:
-    lab.guests["bad"] = lambda vm: iter(["x", FakeStop("triple-fault", "triple fault at 0x1000")])
+    lab.guests["bad"] = lambda vm: iter(["x", Stop(StopKind.TRIPLE_FAULT, "triple fault at 0x1000")])
     result = lab.command("run", "bad")
     assert result.status == 1
     assert result.err.endswith("triple fault at 0x1000\n")
@@ -84,7 +85,7 @@ def test_the_terminal_is_given_back_when_the_guest_fails(lab: Lab, terminal: typ
 
 
 def test_time_that_runs_out_is_status_3_here_too(lab: Lab, terminal: type[FakeTerminal]) -> None:
-    lab.guests["slow"] = lambda vm: iter(["x", FakeStop("timeout", "the time ran out")])
+    lab.guests["slow"] = lambda vm: iter(["x", Stop(StopKind.TIMEOUT, "the time ran out")])
     assert lab.command("run", "slow", "--timeout", "2").status == 3
     assert lab.machines[0].timeouts == [pytest.approx(2, abs=0.5)]
 

@@ -10,15 +10,16 @@ from types import ModuleType
 
 import pytest
 
-from tests.cli.conftest import FakeStop, FakeVM, Lab, Step
+from tests.cli.conftest import FakeVM, Lab, Step
 from vlab.cli.demo import GUESTS
+from vlab.vmm.stop import Stop, StopKind
 
 WAYS = [("none", "direct"), ("hardware", "nested"), ("hardware", "shadow")]
 
 
 def well_behaved(vm: FakeVM) -> Iterator[Step]:
     yield f"I am {vm.guest.name}\r\nall well\r\n"
-    yield FakeStop("exit", "success", 0)
+    yield Stop(StopKind.EXIT, "success", 0)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_different_console_is_a_difference_and_shows_the_line(demo: Lab, tmp_p
     def sees_the_monitor(vm: FakeVM) -> Iterator[Step]:
         yield "start\r\n"
         yield "I am watched\r\n" if vm.paging == "shadow" else "all well\r\n"
-        yield FakeStop("exit", "success", 0)
+        yield Stop(StopKind.EXIT, "success", 0)
 
     demo.guests["selftest"] = sees_the_monitor
     file = tmp_path / "demo.json"
@@ -85,8 +86,8 @@ def test_a_different_final_state_is_a_difference(demo: Lab, monkeypatch: pytest.
     assert "hello under hardware/nested differs from none/direct in its final state" in result.err
 
 
-@pytest.mark.parametrize("stop", [FakeStop("exit", "failed", 3), FakeStop("timeout", "hangs")])
-def test_a_guest_that_fails_everywhere_shows_no_equivalence(demo: Lab, stop: FakeStop) -> None:
+@pytest.mark.parametrize("stop", [Stop(StopKind.EXIT, "failed", 3), Stop(StopKind.TIMEOUT, "hangs")])
+def test_a_guest_that_fails_everywhere_shows_no_equivalence(demo: Lab, stop: Stop) -> None:
     demo.guests["rings"] = lambda vm: iter([stop])
     result = demo.command("demo")
     assert result.status == 1

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.conftest import FakeStop, FakeVM, Lab, Step
+from tests.cli.conftest import FakeVM, Lab, Step
 from vlab.cli import doctor
 from vlab.cli.doctor import Finding
+from vlab.vmm.stop import Stop, StopKind
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_needed_package_that_is_missing_is_status_1(healthy: Lab, monkeypatch:
 
 
 def test_a_machine_that_does_not_run_its_guest_is_status_1(healthy: Lab) -> None:
-    healthy.guests["hello"] = lambda vm: iter([FakeStop("triple-fault", "story")])
+    healthy.guests["hello"] = lambda vm: iter([Stop(StopKind.TRIPLE_FAULT, "story")])
     result = healthy.command("doctor")
     assert result.status == 1
     assert "missing  machine" in result.out

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import FakeStop, FakeVM, Lab, Step
+from tests.cli.conftest import FakeVM, Lab, Step
+from vlab.vmm.stop import Stop, StopKind
 
 
 def shell(vm: FakeVM) -> Iterator[Step]:
@@ -69,17 +70,17 @@ def test_a_guest_that_ends_before_the_expected_text_has_failed(lab: Lab) -> None
 @pytest.mark.parametrize(
     ("stop", "status"),
     [
-        (FakeStop("exit", "the guest reported success", 0), 0),
-        (FakeStop("exit", "the guest reported failure 5", 5), 1),
-        (FakeStop("powered-off", "the guest powered off"), 0),
-        (FakeStop("halted", "the guest halted for ever"), 0),
-        (FakeStop("reset", "the guest asked for a reset"), 0),
-        (FakeStop("triple-fault", "triple fault\n#PF at 0x1000\n#GP\n#DF"), 1),
-        (FakeStop("error", "the machine cannot go on"), 1),
+        (Stop(StopKind.EXIT, "the guest reported success", 0), 0),
+        (Stop(StopKind.EXIT, "the guest reported failure 5", 5), 1),
+        (Stop(StopKind.POWERED_OFF, "the guest powered off"), 0),
+        (Stop(StopKind.HALTED, "the guest halted for ever"), 0),
+        (Stop(StopKind.RESET, "the guest asked for a reset"), 0),
+        (Stop(StopKind.TRIPLE_FAULT, "triple fault\n#PF at 0x1000\n#GP\n#DF"), 1),
+        (Stop(StopKind.FAILED, "the machine cannot go on"), 1),
     ],
-    ids=lambda value: value.kind if isinstance(value, FakeStop) else "",
+    ids=lambda value: value.kind if isinstance(value, Stop) else "",
 )
-def test_how_the_guest_ends_is_the_exit_status(lab: Lab, stop: FakeStop, status: int) -> None:
+def test_how_the_guest_ends_is_the_exit_status(lab: Lab, stop: Stop, status: int) -> None:
     lab.guests["guest"] = lambda vm: iter([stop])
     result = lab.command("run", "guest")
     assert result.status == status
@@ -88,7 +89,7 @@ def test_how_the_guest_ends_is_the_exit_status(lab: Lab, stop: FakeStop, status:
 
 
 def test_the_story_starts_on_a_line_of_its_own(lab: Lab) -> None:
-    lab.guests["guest"] = lambda vm: iter(["no newline", FakeStop("triple-fault", "triple fault")])
+    lab.guests["guest"] = lambda vm: iter(["no newline", Stop(StopKind.TRIPLE_FAULT, "triple fault")])
     assert lab.command("run", "guest").err == "\ntriple fault\n"
 
 

@@ -13,6 +13,7 @@ import click
 
 from vlab.cli.output import WRITABLE_FILE, say, write_json
 from vlab.cli.record import RunRecord, record, top_reasons
+from vlab.vmm.stop import Stop, StopKind
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,10 +38,10 @@ class ComparedRun(RunRecord):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """One run: its record, the exit code if the guest reported one, and what differs from the first run."""
+    """One run: its record, how it ended, and in what it differs from the first run of the same guest."""
 
     record: RunRecord
-    exit_code: int | None
+    stop: Stop
     differs: tuple[str, ...] = ()
 
 
@@ -81,27 +82,26 @@ def _run_one(guest: str, monitor: str, paging: str) -> Finished:
     with VM(guest, monitor=monitor, paging=paging) as vm:
         began = time.monotonic()
         stop = vm.run(timeout=PATIENCE)
-        return Finished(record(vm, stop.kind, time.monotonic() - began), stop.exit_code)
+        return Finished(record(vm, stop.kind, time.monotonic() - began), stop)
 
 
 def _compare(finished: Finished, earlier: list[Finished]) -> Finished:
     """Note in what `finished` differs from the first run of the same guest, the one on the bare machine."""
     if not earlier:
         return finished
-    here, there = finished.record, earlier[0].record
-    differs = [
-        name
-        for name, same in (
-            ("console", here["console"] == there["console"]),
-            (
-                "ending",
-                (here["stop_reason"], finished.exit_code) == (there["stop_reason"], earlier[0].exit_code),
-            ),
-            ("final state", here["state_hash"] == there["state_hash"]),
-        )
-        if not same
-    ]
-    return Finished(here, finished.exit_code, tuple(differs))
+    first = earlier[0]
+    same = {
+        "console": finished.record["console"] == first.record["console"],
+        "ending": _ending(finished.stop) == _ending(first.stop),
+        "final state": finished.record["state_hash"] == first.record["state_hash"],
+    }
+    return Finished(
+        finished.record, finished.stop, tuple(name for name, agrees in same.items() if not agrees)
+    )
+
+
+def _ending(stop: Stop) -> tuple[StopKind, int | None]:
+    return stop.kind, stop.exit_code
 
 
 def _compared(finished: Finished) -> ComparedRun:
@@ -161,10 +161,8 @@ def _verdict(results: dict[str, list[Finished]]) -> int:
 
 def _wrong(finished: Finished) -> bool:
     """Whether a run shows no equivalence; a guest that fails everywhere in the same way shows none either."""
-    failed = finished.record["stop_reason"] in {"timeout", "triple-fault", "error"} or bool(
-        finished.exit_code
-    )
-    return failed or bool(finished.differs)
+    stop = finished.stop
+    return stop.kind is StopKind.TIMEOUT or guest_failed(stop) or bool(finished.differs)
 
 
 def _explain(first: RunRecord, finished: Finished) -> str:

@@ -18,7 +18,9 @@ from pathlib import Path
 import click
 
 from vlab import __version__
+from vlab.cli.record import guest_failed
 from vlab.errors import VlabError
+from vlab.vmm.stop import StopKind
 
 __all__ = ["Finding", "doctor", "findings"]
 
@@ -111,7 +113,7 @@ def _machine() -> Iterator[Finding]:
     began = time.monotonic()
     with VM("hello") as vm:
         stop = vm.run(timeout=30)
-    works = stop.kind not in {"timeout", "triple-fault", "error"}
+    works = stop.kind is not StopKind.TIMEOUT and not guest_failed(stop)
     detail = f"the guest 'hello' ran in {time.monotonic() - began:.2f} s and ended by {stop.kind}"
     yield Finding("machine", works, detail, "report this line to the project")
 

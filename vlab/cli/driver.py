@@ -9,20 +9,19 @@ import time
 from typing import TYPE_CHECKING
 
 from vlab.cli.output import say
+from vlab.cli.record import guest_failed
 from vlab.cli.script import ENTER, Script
 from vlab.cli.terminal import Keys, Terminal
+from vlab.vmm.stop import Stop, StopKind
 
 if TYPE_CHECKING:
-    from vlab.session import VM, Stop
+    from vlab.session import VM
 
 __all__ = ["GUEST_FAILED", "INTERRUPTED", "TIMED_OUT", "Driver"]
 
 GUEST_FAILED = 1
 TIMED_OUT = 3
 INTERRUPTED = 130
-
-#: Endings that are a guest's failure, whatever it reported itself.
-FAILURES = frozenset({"triple-fault", "error"})
 
 #: How long the loop beside a running guest waits for a key, in seconds: too short for a person to notice.
 KEY_WAIT = 0.02
@@ -113,12 +112,12 @@ class Driver:
 
     def _conclude(self, stop: Stop) -> int:
         missing = self._script.waiting_for
-        if stop.kind == "timeout":
+        if stop.kind is StopKind.TIMEOUT:
             awaited = "" if missing is None else f", before {missing!r} appeared"
             self._say(f"vlab: the time ran out after {self._timeout:g} s{awaited}")
             return TIMED_OUT
-        failed = stop.kind in FAILURES or bool(stop.exit_code)
-        if stop.kind != "expected":
+        failed = guest_failed(stop)
+        if stop.kind is not StopKind.EXPECTED:
             self._say(stop.story if failed else f"vlab: {stop.story.partition(chr(10))[0]}")
         if missing is not None:
             self._say(f"vlab: the guest ended before {missing!r} appeared")

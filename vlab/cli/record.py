@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict
 
+from vlab.vmm.stop import Stop, StopKind
+
 if TYPE_CHECKING:
     from vlab.session import VM
 
-__all__ = ["RunRecord", "record", "top_reasons"]
+__all__ = ["RunRecord", "guest_failed", "record", "top_reasons"]
 
 
 class ExitCounts(TypedDict):
@@ -51,6 +53,11 @@ def record(vm: VM, stop_reason: str, wall_seconds: float) -> RunRecord:
         "stop_reason": stop_reason,
         "console": vm.console.text,
     }
+
+
+def guest_failed(stop: Stop) -> bool:
+    """Whether the guest failed: it said so itself, or it went where it could not say any more."""
+    return stop.kind in (StopKind.TRIPLE_FAULT, StopKind.FAILED) or bool(stop.exit_code)
 
 
 def top_reasons(counts: ExitCounts, limit: int = 3) -> str:

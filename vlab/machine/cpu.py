@@ -341,6 +341,12 @@ class Engine:
         """Basic blocks entered since power-on (0 for ever when nothing counts)."""
         return self.stops.words[0]
 
+    def uncount_block(self) -> None:
+        """Take back the count of a block that is about to be entered in its middle, after a hidden stop."""
+        words = self.stops.words
+        if words[0]:
+            words[0] -= 1
+
     # --- state ------------------------------------------------------------------------------------------
 
     def read_flags(self) -> int:

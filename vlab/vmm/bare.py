@@ -46,6 +46,7 @@ class BareMachine(Monitor):
         processor.on_port_in, processor.on_port_out = self.board.ports.read, self.board.ports.write
         processor.identity, processor.now = self._identity, self.clock.now
         processor.set_intercepts(0, 0, 0, 0, self._bus.root)
+        processor.msrs = self.msrs
         if first:
             self.core.load(self._start)
 
@@ -80,6 +81,7 @@ class BareMachine(Monitor):
             # No chip answers there: an open bus, one page of it from now on.
             self._bus.map_window(processor.info2 & ~(PAGE - 1), self._nothing)
             processor.set_nested_root(self._bus.root)
+            processor.engine.uncount_block()
         elif code != SvmExit.VINTR:
             self.end(shutdown_story(processor, processor.chain, processor.failure))
 

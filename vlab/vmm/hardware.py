@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import ClassVar, Final, assert_never
 
 from vlab.isa.msr import Msr
+from vlab.isa.paging import PagingControls, PagingMode
 from vlab.isa.permission_maps import IOPM_SIZE, MSRPM_SIZE
+from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.isa.vmcb import EventInjection, InterceptMisc1, InterceptMisc2, VmcbControl, VmcbSave
@@ -103,6 +105,7 @@ class HardwareMonitor(Monitor):
         processor = self.processor
         processor.on_port_in, processor.on_port_out = self._port_in, self._port_out
         processor.identity, processor.now = self.identity, self.clock.now
+        processor.msrs = self.msrs
         if first:
             state = self.paging.initial_state(self._start)
             self.core.load(state)  # VMRUN loads RAX and RSP alone of the general registers (APM2 15.5.1)
@@ -112,6 +115,21 @@ class HardwareMonitor(Monitor):
         self.machine.svm.write_back()
         self.machine.svm.forget(self.vmcb)
         super()._keep_registers()
+
+    def guest_state(self) -> CpuState:
+        """The registers as the guest sees them: under shadow paging some are the monitor's."""
+        return self.paging.guest_state(super().guest_state())
+
+    def guest_paging(self) -> PagingControls:
+        """What steers the guest's own translation."""
+        return self.paging.guest_paging()
+
+    def nested_paging(self) -> PagingControls | None:
+        """The nested tables, when the VMCB has nested paging on."""
+        control = VmcbControl(self.machine.memory.bytes, self.vmcb)
+        if not control.nested_ctl & 1:
+            return None
+        return PagingControls(PagingMode.LONG, int(control.nested_cr3), nxe=True, wp=True)
 
     def _memory_map_changed(self) -> None:
         self.paging.rebuild()
@@ -152,7 +170,7 @@ class HardwareMonitor(Monitor):
                 verdict = self.handle(exit_)
                 if verdict is not RESUME:
                     self._follow(verdict)
-            if self.halted or self._stop is not None or board.interrupt:
+            if self.halted or self._stop is not None or board.interrupt or self.exit_goal is not None:
                 return
 
     def _handle_recorded(self, exit_: Exit) -> None:
@@ -236,7 +254,7 @@ class HardwareMonitor(Monitor):
 
     def _msr(self, exit_: exits.MsrAccess) -> Verdict:
         """MSRs behave as the processor's own, except those of the host (APM2 15.11)."""
-        if exit_.number == Msr.EFER and exit_.write:
+        if exit_.number == Msr.EFER:
             verdict = self.paging.handle(exit_)
             if verdict is not None:
                 return verdict
@@ -253,6 +271,9 @@ class HardwareMonitor(Monitor):
         if verdict is None:
             stop = failed_story(self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody")
             return End(stop)
+        if verdict is RESUME and not _ends_block(exit_):
+            # Bare hardware would not have stopped here: the guest's time must not show that we did.
+            self.processor.engine.uncount_block()
         return verdict
 
     def emulate_device_access(self, gpa: int) -> Verdict:
@@ -291,6 +312,8 @@ class HardwareMonitor(Monitor):
             )
         elif recorder.counting:
             recorder.counts[_PORT] += 1
+        if self.exit_goal is not None:
+            self.processor.engine.stops.request()
 
     def close(self) -> None:
         """Give the VMCB and all tables back."""
@@ -299,6 +322,17 @@ class HardwareMonitor(Monitor):
         self.paging.close()
         self.machine.frames.free(self.vmcb)
         self.machine.frames.free(self._maps)
+
+
+def _ends_block(exit_: Exit) -> bool:
+    """Whether the engine ends a basic block behind the instruction in any case."""
+    match exit_:
+        case exits.ControlRegisterAccess(write=write):
+            return bool(write)
+        case exits.InvalidatePage():
+            return True
+        case _:
+            return False
 
 
 PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()

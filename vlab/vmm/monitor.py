@@ -10,18 +10,24 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
+from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
 from vlab.machine.machine import Machine
+from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.story import halted_story, reset_story
 from vlab.vmm.stop import Stop, StopKind
+from vlab.vmm.walks import GuestWalk, walk_guest
+
+T = TypeVar("T")
 
 CHUNK_BLOCKS: Final = 500_000
 """The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a turn."""
@@ -29,6 +35,9 @@ CHUNK_BLOCKS: Final = 500_000
 FREE_IDLE_NS: Final = 10_000_000_000
 """Under the deterministic clock a halted guest's time jumps ahead, until the console has been silent for this
 long; then it passes no faster than the wall's, so that a guest at its prompt does not keep a processor busy."""
+
+
+_APIC_ENABLE: Final = 1 << 11
 
 
 class Monitor(ABC):
@@ -51,11 +60,15 @@ class Monitor(ABC):
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
         self.registers: bytes | None = None
+        self.msrs = ModelSpecificRegisters(self.core, self.processor.tsc)
+        self.msrs.on_apic_base = lambda value: board.switch_local_apic(bool(value & _APIC_ENABLE))
         self._start = CpuState.reset()
         self._stop: Stop | None = None
         self._attention = False
         self._flush_code = False
         self._wake = threading.Event()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self.exit_goal: int | None = None
         self._requested: Stop | None = None
         self.active_at = 0
         self.at_block: Callable[[], Stop | None] | None = None
@@ -73,6 +86,11 @@ class Monitor(ABC):
     def request_stop(self, stop: Stop) -> None:
         """Have ``run`` return ``stop`` before the next block of guest code."""
         self._requested = stop
+        self.wake()
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have ``action`` called between two blocks of guest code, by whoever runs the guest."""
+        self._inbox.append(action)
         self.wake()
 
     def wake(self) -> None:
@@ -130,6 +148,7 @@ class Monitor(ABC):
             if self._requested is not None:
                 stop, self._requested = self._requested, None
                 return stop
+            self.run_inbox()
             if self._flush_code:
                 self._flush_code = False
                 self.processor.engine.flush_code()
@@ -137,6 +156,8 @@ class Monitor(ABC):
                 self._alarm()
             if self.at_block is not None and (stop := self.at_block()) is not None:
                 return stop
+            if self.exit_goal is not None and self.recorder.total >= self.exit_goal:
+                return Stop(StopKind.EXPECTED, "the exit that was waited for is done")
             if self.halted and not self._idle():
                 if self._stop is not None:
                     return self._finish()
@@ -146,6 +167,11 @@ class Monitor(ABC):
             self._execute()
             if self._stop is not None:
                 return self._finish()
+
+    def run_inbox(self) -> None:
+        """Do what others posted; only while no guest code runs."""
+        while self._inbox:
+            self._inbox.popleft()()
 
     def _finish(self) -> Stop:
         stop, self._stop = self._stop, None
@@ -177,7 +203,7 @@ class Monitor(ABC):
             if self.block_limit is not None:
                 limit = min(limit, self.block_limit)
         stops.arm(limit)
-        if self._requested is not None or self._stop is not None:
+        if self._requested is not None or self._stop is not None or self._inbox:
             stops.request()
 
     block_limit: int | None = None
@@ -199,7 +225,7 @@ class Monitor(ABC):
             clock.skip(max(0, wait))
             return False
         self._wake.clear()
-        if self._requested is None:
+        if self._requested is None and not self._inbox:
             self._sleep(min(wait, 50_000_000) / 1e9)
         if isinstance(clock, DeterministicClock) and wait <= 50_000_000:
             clock.skip(max(0, wait))
@@ -221,7 +247,11 @@ class Monitor(ABC):
     # --- changing worlds ----------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
-        """Put this virtual machine on the processor."""
+        """Put this virtual machine on the processor and let its time pass."""
+        self._occupy()
+        self.clock.enter()
+
+    def _occupy(self) -> None:
         machine, processor = self.machine, self.processor
         if machine.occupant is not self:
             if isinstance(machine.occupant, Monitor):
@@ -229,7 +259,6 @@ class Monitor(ABC):
             machine.occupant = self
             processor.load_registers(self.registers)
             self._take_processor(first=self.registers is None)
-        self.clock.enter()
 
     def _leave(self) -> None:
         self.clock.leave()
@@ -245,6 +274,40 @@ class Monitor(ABC):
     @abstractmethod
     def _take_processor(self, *, first: bool) -> None:
         """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
+
+    # --- looking --------------------------------------------------------------------------------------------
+
+    def on_processor(self, look: Callable[..., T], *arguments: object) -> T:
+        """Call ``look(processor, ...)`` with this virtual machine's registers on the processor."""
+        with self.machine.lock:
+            self._occupy()
+            return look(self.processor, *arguments)
+
+    def guest_state(self) -> CpuState:
+        """The registers as the guest sees them."""
+        return self.on_processor(lambda processor: processor.core.state())
+
+    def guest_paging(self) -> PagingControls:
+        """What steers the guest's own translation; this virtual machine is on the processor."""
+        return self.core.paging
+
+    def nested_paging(self) -> PagingControls | None:
+        """The nested tables that are under the guest's, None without."""
+        return None
+
+    def walk(self, linear: int) -> GuestWalk:
+        """Walk the guest's tables for a linear address, and the nested ones."""
+
+        def look(_processor: object) -> GuestWalk:
+            return walk_guest(
+                linear, self.guest_paging(), self._read_guest, self.nested_paging(), self.machine.memory.read
+            )
+
+        return self.on_processor(look)
+
+    def _read_guest(self, gpa: int, size: int) -> int:
+        hpa = self.memory.host_address(gpa)
+        return (1 << 8 * size) - 1 if hpa is None else self.machine.memory.read(hpa, size)
 
     # --- devices in memory ------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
 #include "trap64.h"
 
 enum { PAGE = 4096, VECTOR_PF = 14, VECTOR_GP = 13, VECTOR_DONE = 0x80, RFLAGS_FIXED = 2 };
-enum { DATA, ABSENT, READ_ONLY, NO_EXECUTE, SUPERVISOR, USER_CODE, USER_STACK, RESERVED }; /* pages of the window */
+enum { DATA, ABSENT, READ_ONLY, NO_EXECUTE, SUPERVISOR, USER_CODE, USER_STACK }; /* pages of the window */
 
 #define CR0_WP (1ull << 16)
 
@@ -32,9 +32,8 @@ static void in_ring3(uint64_t which)
 
 static void describe(uint64_t code)
 {
-    say("%s, %s, %s%s", code & PF_PRESENT ? "protection" : "not present",
-        code & PF_FETCH ? "fetch" : code & PF_WRITE ? "write" : "read", code & PF_USER ? "user" : "supervisor",
-        code & PF_RESERVED ? ", reserved bit" : "");
+    say("%s, %s, %s", code & PF_PRESENT ? "protection" : "not present",
+        code & PF_FETCH ? "fetch" : code & PF_WRITE ? "write" : "read", code & PF_USER ? "user" : "supervisor");
 }
 
 static void attempt(const char *words, void (*action)(uint64_t), uint64_t argument)
@@ -62,7 +61,6 @@ static void map_pages(void)
     map_window(SUPERVISOR, data_page, PTE_PRESENT | PTE_WRITABLE);
     map_window(USER_CODE, user_page, PTE_PRESENT | PTE_USER);
     map_window(USER_STACK, user_stack, PTE_PRESENT | PTE_WRITABLE | PTE_USER | PTE_NO_EXECUTE);
-    map_window(RESERVED, data_page, PTE_PRESENT | PTE_RESERVED);
 }
 
 static void set_write_protect(int on)
@@ -97,7 +95,6 @@ void show_faults(void)
     set_write_protect(1);
     attempt("  execute a page", execute, at(READ_ONLY));
     attempt("  execute a page marked NX", execute, at(NO_EXECUTE));
-    attempt("  read through an entry with a reserved bit set", read, at(RESERVED));
     attempt("  follow a null pointer", read, 0);
     attempt("  read an address that is not canonical", read, 0x0000800000000000);
     say("ring 3\n");

@@ -13,7 +13,6 @@ enum {
 };
 
 #define PTE_NO_EXECUTE (1ull << 63)
-#define PTE_RESERVED (1ull << 51) /* beyond the physical addresses that any processor has so far */
 #define PTE_ADDRESS 0x000FFFFFFFFFF000ull
 
 /* A window of 4 KiB pages for the demonstrations, in the upper half of the address space. */

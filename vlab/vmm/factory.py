@@ -1,0 +1,155 @@
+"""Putting a virtual machine together: machine, memory, board, firmware, guest, monitor."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Final
+
+from vlab.errors import UnusableInput
+from vlab.guests.catalogue import Guest
+from vlab.guests.firmware import rom
+from vlab.guests.firmware.tables import tables
+from vlab.guests.loaders import Loaded, load
+from vlab.guests.store import read_input
+from vlab.machine.clock import Clock, DeterministicClock, RealtimeClock
+from vlab.machine.machine import Machine
+from vlab.trace.recorder import Level, Recorder
+from vlab.vmm import monitors
+from vlab.vmm.board import EPOCH, Board
+from vlab.vmm.exits import REASONS
+from vlab.vmm.guest_memory import ROM_BASE, GuestMemory
+from vlab.vmm.monitor import Monitor
+from vlab.vmm.paging.strategy import PagingStrategy
+
+CLOCKS: Final = ("deterministic", "realtime")
+OVERHEAD: Final = 8 << 20
+"""Bytes that a monitor may need for tables beside its guest's memory."""
+
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SECTOR: Final = 512
+_MIN, _MAX = 2 << 20, 3 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to run a guest: what the command line's options and ``VM``'s arguments say."""
+
+    guest: Guest
+    monitor: str
+    paging: str | PagingStrategy | None
+    memory_bytes: int
+    initrd: bytes | None
+    disk: bytes | None
+    cmdline: str
+    clock: str
+    trace: Level
+    trace_capacity: int
+
+
+def settings(
+    guest: Guest,
+    monitor: str,
+    paging: str | PagingStrategy | None,
+    memory: str | int | None,
+    initrd: str | PathLike[str] | None,
+    disk: str | PathLike[str] | None,
+    append: str | None,
+    clock: str,
+    trace: Level,
+    trace_capacity: int,
+) -> Settings:
+    """Read and check what the user asked for. Raises UnusableInput."""
+    return Settings(
+        guest=guest,
+        monitor=monitor,
+        paging=paging,
+        memory_bytes=guest.memory_default if memory is None else memory_size(memory),
+        initrd=guest.read_initrd() if initrd is None else read_input("initrd", Path(initrd)),
+        disk=None if disk is None else read_input("disk", Path(disk)),
+        cmdline=" ".join(filter(None, (guest.cmdline, append))),
+        clock=clock,
+        trace=trace,
+        trace_capacity=trace_capacity,
+    )
+
+
+def memory_size(size: str | int, name: str = "memory") -> int:
+    """Give a size in bytes: a number, or text such as "128M". Raises UnusableInput."""
+    if isinstance(size, int):
+        count = size
+    else:
+        match = re.fullmatch(r"\s*(\d+)\s*([KMG]?)(i?B)?\s*", size, re.IGNORECASE)
+        if match is None:
+            raise UnusableInput(
+                f"{name}: {size!r} is not a size; write a number of bytes with an optional K, M or G, such as 128M"
+            )
+        count = int(match[1]) * _UNITS[match[2].upper()]
+    if not _MIN <= count <= _MAX:
+        raise UnusableInput(f"{name}: {size!r} is not between 2M and 3G; a guest needs at least 2M")
+    return -(-count // 4096) * 4096
+
+
+def build(settings: Settings, machine: Machine | None) -> tuple[Monitor, Loaded]:
+    """Make a virtual machine on ``machine``, or on a new one of its own, with its guest loaded."""
+    if settings.clock not in CLOCKS:
+        raise UnusableInput(f"clock: there is no {settings.clock!r}; choose {' or '.join(CLOCKS)}")
+    monitor_name, paging = monitors.choose(settings.monitor, settings.paging)
+    counting = settings.clock == "deterministic"
+    own = machine is None
+    if machine is None:
+        machine = Machine(settings.memory_bytes + OVERHEAD, counting=counting)
+    elif counting and not machine.processor.engine.stops.counts:
+        raise UnusableInput("clock: this machine was made without a block counter; use clock='realtime'")
+    try:
+        memory = GuestMemory(machine, settings.memory_bytes)
+        try:
+            loaded = _load(settings, memory)
+            clock = _clock(settings.clock, machine)
+            board = Board(clock, memory.ram, disk=_disk(loaded.disk), epoch=_epoch(settings.clock))
+            recorder = Recorder(REASONS, level=settings.trace, capacity=settings.trace_capacity)
+            monitor = monitors.make(monitor_name, paging, machine, memory, board, clock, recorder)
+        except BaseException:
+            memory.close()
+            raise
+    except BaseException:
+        if own:
+            machine.close()
+        raise
+    monitor.boot(loaded.start)
+    return monitor, loaded
+
+
+def _load(settings: Settings, memory: GuestMemory) -> Loaded:
+    loaded = load(
+        settings.guest.read_kernel(),
+        memory.ram,
+        cmdline=settings.cmdline,
+        initrd=settings.initrd,
+        disk=settings.disk,
+        name=settings.guest.name,
+    )
+    memory.ram[ROM_BASE : ROM_BASE + 0x10000] = rom()
+    for gpa, content in tables(memory.size, apic=True):
+        memory.ram[gpa : gpa + len(content)] = content
+    return loaded
+
+
+def _clock(name: str, machine: Machine) -> Clock:
+    if name == "deterministic":
+        return DeterministicClock(machine.processor.engine.stops.words)
+    return RealtimeClock()
+
+
+def _epoch(clock: str) -> int:
+    return EPOCH if clock == "deterministic" else int(time.time())
+
+
+def _disk(contents: bytes | None) -> bytearray | None:
+    """Give the disk as whole sectors."""
+    if contents is None:
+        return None
+    return bytearray(contents) + bytes(-len(contents) % _SECTOR)

@@ -1,0 +1,61 @@
+"""The monitors there are, by the names that the command line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from vlab.errors import UnusableInput
+from vlab.machine.clock import Clock
+from vlab.machine.machine import Machine
+from vlab.trace.recorder import Recorder
+from vlab.vmm.bare import BareMachine
+from vlab.vmm.board import Board
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.hardware import HardwareMonitor
+from vlab.vmm.monitor import Monitor
+from vlab.vmm.paging.nested import NestedPaging
+from vlab.vmm.paging.strategy import PagingStrategy
+
+PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging}
+_WAYS: Final = {"none": ("direct",), "hardware": ("nested",)}
+
+
+def available() -> list[tuple[str, str]]:
+    """Give every (monitor, paging) that can run a guest, the bare machine first."""
+    return [(monitor, paging) for monitor, pagings in _WAYS.items() for paging in pagings]
+
+
+def choose(monitor: str, paging: str | PagingStrategy | None) -> tuple[str, str | PagingStrategy]:
+    """Check a choice, and fill in the monitor's first paging where none is given.
+
+    Raises UnusableInput for a monitor or paging that there is not.
+    """
+    if monitor not in _WAYS:
+        raise UnusableInput(f"monitor: there is no {monitor!r}; choose one of {', '.join(_WAYS)}")
+    ways = _WAYS[monitor]
+    if paging is None:
+        return monitor, ways[0]
+    if isinstance(paging, str) and paging not in ways:
+        raise UnusableInput(
+            f"paging: {paging!r} does not go with the monitor {monitor}; choose {' or '.join(ways)}"
+        )
+    if not isinstance(paging, str) and monitor == "none":
+        raise UnusableInput("paging: the bare machine has no monitor to use a paging strategy; leave it out")
+    return monitor, paging
+
+
+def make(
+    monitor: str,
+    paging: str | PagingStrategy,
+    machine: Machine,
+    memory: GuestMemory,
+    board: Board,
+    clock: Clock,
+    recorder: Recorder,
+) -> Monitor:
+    """Make the monitor for a checked choice."""
+    if monitor == "none":
+        return BareMachine(machine, memory, board, clock, recorder)
+    strategy = PAGING[paging]() if isinstance(paging, str) else paging
+    return HardwareMonitor(machine, memory, board, clock, recorder, strategy)
