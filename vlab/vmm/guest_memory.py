@@ -1,7 +1,8 @@
 """A guest's physical address space: which host frames are its RAM, and what else is mapped where.
 
 Regions are the monitor's plan; a paging strategy turns it into tables. The lowest megabyte is a PC's: RAM, the
-VGA text window (backed by RAM that the display chip reads), and the firmware, which is read-only.
+VGA text window (backed by RAM that the display chip reads), the empty space of expansion ROMs, and the firmware;
+the last two are read-only.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class GuestMemory:
         self.size: Final = size
         self.hpa: Final = machine.frames.allocate(size, LARGE_PAGE)
         self.ram: memoryview = machine.memory.bytes[self.hpa : self.hpa + size]
+        # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not exits.
+        self.ram[_VGA_END:_TABLES] = b"\xff" * (_TABLES - _VGA_END)
         self._windows: list[Region] = []
         self.a20 = True
 
@@ -81,6 +84,7 @@ class GuestMemory:
         base = self.hpa
         yield Region(0, _VGA_GRAPHICS, base, Backing.RAM)
         yield Region(_VGA_TEXT, _VGA_END - _VGA_TEXT, base + _VGA_TEXT, Backing.RAM)
+        yield Region(_VGA_END, _TABLES - _VGA_END, base + _VGA_END, Backing.ROM)
         yield Region(_TABLES, ROM_BASE - _TABLES, base + _TABLES, Backing.RAM)
         yield Region(ROM_BASE, ROM_SIZE, base + ROM_BASE, Backing.ROM)
 
