@@ -1,10 +1,10 @@
 """The public face: a virtual machine in one object.
 
-    import vlab
-    vm = vlab.VM("linux", monitor="hardware", paging="nested", memory="128M")
-    vm.run(until="# ")
-    vm.exits.by_reason()
-    vm.walk(0xffffffff81000000)
+import vlab
+vm = vlab.VM("linux", monitor="hardware", paging="nested", memory="128M")
+vm.run(until="# ")
+vm.exits.by_reason()
+vm.walk(0xffffffff81000000)
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class VM:
     """A guest under a monitor.
 
     guest: a catalogue name or the path of an image. monitor: "none", "hardware". paging: "direct", "nested",
-    "shadow" or a strategy of your own; None takes the monitor's first. memory: bytes or text such as "128M", None
-    for what suits the guest. initrd, disk: files. append: added to the guest's command line. clock:
+    "shadow" or a strategy of your own; None takes the monitor's first. memory: bytes or text such as "128M",
+    None for what suits the guest. initrd, disk: files. append: added to the guest's command line. clock:
     "deterministic" or "realtime". trace: "off", "counters" or "full", with at most trace_capacity records.
     machine: a ``Machine`` to share. Raises UnusableInput, with one line that says what to do.
 
@@ -104,13 +104,14 @@ class VM:
         monitor.board.events.output = output
         monitor.board.events.debug_output = self.debug_console.write
 
-    # --- running ------------------------------------------------------------------------------------------
+    # --- running ----------------------------------------------------------------------------------------
 
     def run(self, until: Until = None, *, timeout: float | None = None, exits: int | None = None) -> Stop:
         """Run the guest and say why it stopped.
 
-        until: text to appear on the console after what earlier calls waited for, or a predicate of the VM that
-        is asked between blocks of guest code. timeout: seconds of wall time. exits: stop after so many more.
+        until: text to appear on the console after what earlier calls waited for, or a predicate of the VM
+        that is asked between blocks of guest code. timeout: seconds of wall time. exits: stop after so many
+        more.
         """
         self._check_idle()
         reached = self._reached(until)
@@ -151,7 +152,7 @@ class VM:
         return self._runner.running
 
     def send(self, text: str | bytes) -> None:
-        """Type into the serial console. Write "\\n" where you would press Enter."""
+        r"""Type into the serial console. Write ``\n`` where you would press Enter."""
         data = text.encode() if isinstance(text, str) else bytes(text)
         self._check_open()
         monitor = self._monitor
@@ -190,7 +191,7 @@ class VM:
         if not self._finalizer.alive:
             raise UnusableInput("this VM is closed; make a new one")
 
-    # --- looking ------------------------------------------------------------------------------------------
+    # --- looking ----------------------------------------------------------------------------------------
 
     @property
     def exits(self) -> Exits:
@@ -276,11 +277,9 @@ class VM:
             "guest": self.guest.name, "monitor": self.monitor, "paging": self.paging,
             "memory_bytes": self.memory_bytes, "clock": self.clock,
         }  # fmt: skip
-        self._runner.call(
-            lambda: save(path, self._exits, described, durations=self.clock == "realtime")
-        )
+        self._runner.call(lambda: save(path, self._exits, described, durations=self.clock == "realtime"))
 
-    # --- the end ------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop the guest and give its memory back. Harmless when called again, or while it runs."""
@@ -296,7 +295,8 @@ class VM:
 
     def __repr__(self) -> str:
         state = "closed" if not self._finalizer.alive else "running" if self.running else "paused"
-        return f"<VM {self.guest.name!r} under {self.monitor}/{self.paging}, {self.memory_bytes >> 20} MiB, {state}>"
+        way, size = f"{self.monitor}/{self.paging}", f"{self.memory_bytes >> 20} MiB"
+        return f"<VM {self.guest.name!r} under {way}, {size}, {state}>"
 
 
 def _digest(monitor: Monitor) -> str:

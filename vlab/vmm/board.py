@@ -1,15 +1,18 @@
 """The virtual PC: which chips it has, where they answer and how their lines run.
 
 The board knows buses, clock and guest memory; it knows nothing of monitors. A monitor (or the bare machine)
-routes port and memory accesses to ``ports`` and ``memory_windows``, watches ``interrupt`` and takes vectors with
-``acknowledge``.
+routes port and memory accesses to ``ports`` and ``memory_windows``, watches ``interrupt`` and takes vectors
+with ``acknowledge``.
 """
+
+# The lambdas below look up what they call when they are called: the chips are wired in circles.
+# ruff: noqa: PLW0108
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from vlab.devices import debug_ports
 from vlab.devices.acpi_pm import AcpiPm
@@ -27,6 +30,7 @@ from vlab.devices.state import DeviceState
 from vlab.devices.vga_text import PORT_BASE as VGA_PORTS
 from vlab.devices.vga_text import PORT_COUNT as VGA_PORT_COUNT
 from vlab.devices.vga_text import VgaText
+from vlab.devices.wiring import Device
 from vlab.machine.bus import Bus
 from vlab.machine.clock import Alarms, Clock
 
@@ -39,13 +43,6 @@ EPOCH: Final = 1_767_225_600
 
 _SERIAL_IRQ, _KEYBOARD_IRQ, _RTC_IRQ, _MOUSE_IRQ, _ACPI_IRQ = 4, 1, 8, 12, 9
 _TIMER_PIN = 2  # of the I/O APIC, where the MP and ACPI tables say that IRQ 0 arrives
-
-
-class AnyDevice(Protocol):
-    """What the board asks of each chip when it saves and restores."""
-
-    def save(self) -> DeviceState: ...
-    def restore(self, state: DeviceState) -> None: ...  # type: ignore[misc,unused-ignore]
 
 
 @dataclass(slots=True)
@@ -111,7 +108,9 @@ class Board:
         self.memory_windows.add(
             LOCAL_APIC_BASE, 4096, "local APIC", self.local_apic.read, self.local_apic.write, width=4
         )
-        self.memory_windows.add(IO_APIC_BASE, 4096, "I/O APIC", self.io_apic.read, self.io_apic.write, width=4)
+        self.memory_windows.add(
+            IO_APIC_BASE, 4096, "I/O APIC", self.io_apic.read, self.io_apic.write, width=4
+        )
 
     def irq(self, number: int) -> Callable[[bool], None]:
         """Give the line of ISA interrupt ``number``: it reaches the 8259 pair and the I/O APIC both."""
@@ -143,12 +142,8 @@ class Board:
         )
 
     def _make_console(self, memory: memoryview) -> None:
-        self.serial = Serial16550A(
-            irq=self.irq(_SERIAL_IRQ), transmit=lambda byte: self.events.output(byte)
-        )
-        self.vga = VgaText(
-            memory=memory[VGA_TEXT_BASE : VGA_TEXT_BASE + VGA_TEXT_SIZE], now=self.clock.now
-        )
+        self.serial = Serial16550A(irq=self.irq(_SERIAL_IRQ), transmit=lambda byte: self.events.output(byte))
+        self.vga = VgaText(memory=memory[VGA_TEXT_BASE : VGA_TEXT_BASE + VGA_TEXT_SIZE], now=self.clock.now)
         self.keyboard_controller = I8042(
             irq_keyboard=self.irq(_KEYBOARD_IRQ),
             irq_mouse=self.irq(_MOUSE_IRQ),
@@ -162,7 +157,8 @@ class Board:
         self.debug_console = debug_ports.DebugConsole(transmit=lambda byte: events.debug_output(byte))
         self.debug_exit = debug_ports.DebugExit(stop=lambda status: events.debug_exit(status))
         self.fast_a20 = debug_ports.FastA20(
-            a20=lambda level: self._set_a20(1, level), reset=lambda: events.reset("system control port A (92h)")
+            a20=lambda level: self._set_a20(1, level),
+            reset=lambda: events.reset("system control port A (92h)"),
         )
         self.reset_control = debug_ports.ResetControl(
             reset=lambda: events.reset("the reset control register (CF9h)")
@@ -205,7 +201,9 @@ class Board:
         self.interrupt = level
 
     def _pic_output(self, level: bool) -> None:
-        """The 8259's INT pin is wired to LINT0, and to the processor itself while the APIC is switched off."""
+        """The 8259's INT pin is wired to LINT0, and to the processor itself while the APIC is switched
+        off.
+        """
         self.local_apic.set_extint(level)
         if not self._local_apic_on:
             self._set_interrupt(level)
@@ -226,9 +224,9 @@ class Board:
     # --- state ------------------------------------------------------------------------------------------
 
     @property
-    def devices(self) -> Mapping[str, AnyDevice]:
+    def devices(self) -> Mapping[str, Device[Any]]:
         """All chips by name."""
-        chips: dict[str, AnyDevice] = {
+        chips: dict[str, Device[Any]] = {
             "pic": self.pic,
             "local_apic": self.local_apic,
             "io_apic": self.io_apic,
@@ -263,9 +261,7 @@ class _Chip(Protocol):
     def write(self, offset: int, value: int, size: int = 1) -> None: ...
 
 
-def _shifted(
-    chip: _Chip, first: int
-) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None]]:
+def _shifted(chip: _Chip, first: int) -> tuple[Callable[[int, int], int], Callable[[int, int, int], None]]:
     """Give the chip's access functions for a window whose first offset is ``first``."""
 
     def read(offset: int, size: int) -> int:

@@ -1,4 +1,6 @@
-"""What an emulated instruction reads and writes outside a guest's RAM: device windows, and firmware to read."""
+"""What an emulated instruction reads and writes outside a guest's RAM: device windows, and firmware to
+read.
+"""
 
 from __future__ import annotations
 

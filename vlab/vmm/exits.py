@@ -1,8 +1,8 @@
 """Exits: the closed union of reasons for which a guest stops and the monitor takes over.
 
-Every monitor, every view and every trace speaks this vocabulary. One frozen dataclass a reason; ``Exit`` is their
-union, and a ``match`` over it ends in ``assert_never``. The fields of a class, in order, are the two qualification
-numbers of a trace record. Sections are those of AMD APM vol. 2, rev. 3.42.
+Every monitor, every view and every trace speaks this vocabulary. One frozen dataclass a reason; ``Exit`` is
+their union, and a ``match`` over it ends in ``assert_never``. The fields of a class, in order, are the two
+qualification numbers of a trace record. Sections are those of AMD APM vol. 2, rev. 3.42.
 """
 
 from __future__ import annotations

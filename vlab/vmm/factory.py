@@ -85,7 +85,8 @@ def memory_size(size: str | int, name: str = "memory") -> int:
         match = re.fullmatch(r"\s*(\d+)\s*([KMG]?)(i?B)?\s*", size, re.IGNORECASE)
         if match is None:
             raise UnusableInput(
-                f"{name}: {size!r} is not a size; write a number of bytes with an optional K, M or G, such as 128M"
+                f"{name}: {size!r} is not a size; "
+                "write a number of bytes with an optional K, M or G, such as 128M"
             )
         count = int(match[1]) * _UNITS[match[2].upper()]
     if not _MIN <= count <= _MAX:

@@ -1,8 +1,8 @@
 """A guest's physical address space: which host frames are its RAM, and what else is mapped where.
 
-Regions are the monitor's plan; a paging strategy turns it into tables. The lowest megabyte is a PC's: RAM, the
-VGA text window (backed by RAM that the display chip reads), the empty space of expansion ROMs, and the firmware;
-the last two are read-only.
+Regions are the monitor's plan; a paging strategy turns it into tables. The lowest megabyte is a PC's: RAM,
+the VGA text window (backed by RAM that the display chip reads), the empty space of expansion ROMs, and the
+firmware; the last two are read-only.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class GuestMemory:
         self.size: Final = size
         self.hpa: Final = machine.frames.allocate(size, LARGE_PAGE)
         self.ram: memoryview = machine.memory.bytes[self.hpa : self.hpa + size]
-        # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not exits.
+        # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not
+        # exits.
         self.ram[_VGA_END:_TABLES] = b"\xff" * (_TABLES - _VGA_END)
         self._windows: list[Region] = []
         self.a20 = True

@@ -7,21 +7,19 @@ else the processor does by itself. Sections are those of AMD APM vol. 2, rev. 3.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import ClassVar, Final, assert_never
 
 from vlab.isa.msr import Msr
 from vlab.isa.paging import PagingControls, PagingMode
 from vlab.isa.permission_maps import IOPM_SIZE, MSRPM_SIZE
 from vlab.isa.state import CpuState
-from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.isa.vmcb import EventInjection, InterceptMisc1, InterceptMisc2, VmcbControl, VmcbSave
 from vlab.machine.clock import Clock
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
-from vlab.machine.processor import STOPPED, Processor
+from vlab.machine.processor import STOPPED
 from vlab.machine.svm import injection_of, write_save_area
 from vlab.trace.recorder import Recorder
 from vlab.vmm import exits, mmio
@@ -32,6 +30,7 @@ from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.svm_decode import DECODERS, ends_block
 from vlab.vmm.verdicts import IDLE, RESUME, End, Idle, Inject, Resume, Verdict
 from vlab.vmm.virtual_cpu import REFUSED_MSRS, virtual_identity
 
@@ -46,7 +45,8 @@ _MISC1: Final = sum(
 _MISC2: Final = sum(
     field.mask
     for field in (
-        _M2.VMRUN, _M2.VMMCALL, _M2.VMLOAD, _M2.VMSAVE, _M2.STGI, _M2.CLGI, _M2.SKINIT, _M2.MONITOR, _M2.MWAIT,
+        _M2.VMRUN, _M2.VMMCALL, _M2.VMLOAD, _M2.VMSAVE, _M2.STGI, _M2.CLGI, _M2.SKINIT, _M2.MONITOR,
+        _M2.MWAIT,
     )
 )  # fmt: skip
 _VALID: Final = 1 << 31
@@ -134,10 +134,12 @@ class HardwareMonitor(Monitor):
     def _memory_map_changed(self) -> None:
         self.paging.rebuild()
 
-    # --- interrupts ---------------------------------------------------------------------------------------
+    # --- interrupts -------------------------------------------------------------------------------------
 
     def _offer_interrupt(self) -> None:
-        """Inject through EVENTINJ, or ask for a VINTR exit once the guest can take it (APM2 15.20, 15.21.4)."""
+        """Inject through EVENTINJ, or ask for a VINTR exit once the guest can take it (APM2 15.20,
+        15.21.4).
+        """
         words = self._words
         if not self.board.interrupt:
             words[_INT_CTL] &= ~_V_IRQ
@@ -149,12 +151,12 @@ class HardwareMonitor(Monitor):
             self._note_interrupt(vector)
             words[_EVENTINJ] = EventInjection.interrupt(vector)
 
-    # --- the exit loop --------------------------------------------------------------------------------------
+    # --- the exit loop ----------------------------------------------------------------------------------
 
     def _execute(self) -> None:
         """Run the guest and handle its exits until the loop outside has something to do."""
-        svm, recorder, core, board = self.machine.svm, self.recorder, self.core, self.board
-        processor, vmcb, counts, decoders = self.processor, self.vmcb, recorder.counts, _DECODERS
+        svm, recorder, board = self.machine.svm, self.recorder, self.board
+        processor, vmcb, counts, decoders = self.processor, self.vmcb, recorder.counts, DECODERS
         while True:
             code = svm.vmrun(vmcb)
             if code == STOPPED:
@@ -243,7 +245,7 @@ class HardwareMonitor(Monitor):
             case _:
                 assert_never(exit_)
 
-    # --- handlers -------------------------------------------------------------------------------------------
+    # --- handlers ---------------------------------------------------------------------------------------
 
     def _cpuid(self, exit_: exits.Cpuid) -> Verdict:
         """CPUID shows the virtual CPU."""
@@ -269,15 +271,19 @@ class HardwareMonitor(Monitor):
     def _memory_exit(self, exit_: Exit) -> Verdict:
         verdict = self.paging.handle(exit_)
         if verdict is None:
-            stop = failed_story(self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody")
+            stop = failed_story(
+                self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody"
+            )
             return End(stop)
-        if verdict is RESUME and not _ends_block(exit_):
+        if verdict is RESUME and not ends_block(exit_):
             # Bare hardware would not have stopped here: the guest's time must not show that we did.
             self.processor.engine.uncount_block()
         return verdict
 
     def emulate_device_access(self, gpa: int) -> Verdict:
-        """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the board's devices."""
+        """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the board's
+        devices.
+        """
         processor = self.processor
         match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus):
             case mmio.Done():
@@ -292,7 +298,7 @@ class HardwareMonitor(Monitor):
         """Have the next VMRUN read the control area again."""
         self._words[_CLEAN] = 0
 
-    # --- ports: exits that are served in the middle of the instruction ----------------------------------------
+    # --- ports: exits that are served in the middle of the instruction ----------------------------------
 
     def _port_in(self, port: int, size: int) -> int:
         value = self.board.ports.read(port, size)
@@ -308,7 +314,15 @@ class HardwareMonitor(Monitor):
         if recorder.full:
             core = self.core
             recorder.record(
-                self.clock.now(), _PORT, core.mode_code, core.cpl, core.rip, info, value, self._port_handler, 0
+                self.clock.now(),
+                _PORT,
+                core.mode_code,
+                core.cpl,
+                core.rip,
+                info,
+                value,
+                self._port_handler,
+                0,
             )
         elif recorder.counting:
             recorder.counts[_PORT] += 1
@@ -324,17 +338,6 @@ class HardwareMonitor(Monitor):
         self.machine.frames.free(self._maps)
 
 
-def _ends_block(exit_: Exit) -> bool:
-    """Whether the engine ends a basic block behind the instruction in any case."""
-    match exit_:
-        case exits.ControlRegisterAccess(write=write):
-            return bool(write)
-        case exits.InvalidatePage():
-            return True
-        case _:
-            return False
-
-
 PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
 _PORT: Final = CODE[exits.PortAccess]
 _HANDLER_NAMES: Final = {
@@ -344,44 +347,3 @@ _HANDLER_NAMES: Final = {
     exits.ControlRegisterAccess: "paging", exits.InvalidatePage: "paging", exits.TimeStampRead: "time",
     exits.Hypercall: "refused", exits.PrivilegedInstruction: "refused", exits.TripleFault: "shutdown",
 }  # fmt: skip
-
-
-def _decode_exception(vector: int) -> Callable[[Processor], Exit]:
-    if vector == Vector.PF:
-        return lambda processor: exits.PageFault(processor.info2, processor.info1)
-    return lambda processor: exits.ExceptionExit(vector, processor.info1)
-
-
-def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
-    """For each SVM exit code, how the exit is made of what the processor left."""
-
-    def always(exit_: Exit) -> Callable[[Processor], Exit]:
-        return lambda _processor: exit_
-
-    def cpuid(processor: Processor) -> Exit:
-        words = processor.core.words
-        return exits.Cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
-
-    table: dict[int, Callable[[Processor], Exit]] = {
-        SvmExit.CPUID: cpuid,
-        SvmExit.HLT: always(exits.Halt()),
-        SvmExit.VINTR: always(exits.InterruptWindow()),
-        SvmExit.MSR: lambda p: exits.MsrAccess(p.core.words[1] & 0xFFFFFFFF, p.info1),
-        SvmExit.NPF: lambda p: exits.NestedPageFault(p.info2, p.info1),
-        SvmExit.INVLPG: lambda p: exits.InvalidatePage(p.info1),
-        SvmExit.RDTSC: always(exits.TimeStampRead(0)),
-        SvmExit.RDTSCP: always(exits.TimeStampRead(1)),
-        SvmExit.VMMCALL: lambda p: exits.Hypercall(p.core.words[0] & 0xFFFFFFFF),
-        SvmExit.SHUTDOWN: always(exits.TripleFault()),
-    }
-    for register in range(16):
-        table[SvmExit.READ_CR0 + register] = always(exits.ControlRegisterAccess(register, 0))
-        table[SvmExit.WRITE_CR0 + register] = always(exits.ControlRegisterAccess(register, 1))
-    for vector in range(32):
-        table[SvmExit.EXCP_DE + vector] = _decode_exception(vector)
-    for code in SvmExit:
-        table.setdefault(code, always(exits.PrivilegedInstruction(code)))
-    return table
-
-
-_DECODERS: Final = _make_decoders()

@@ -105,7 +105,7 @@ def _guest_walk(core: LiveCore) -> Translate:
     return lambda linear, write: core.mmu.translate(linear, paging, write=write, user=user)
 
 
-# --- what instructions do: devices first, then registers and flags ------------------------------------------
+# --- what instructions do: devices first, then registers and flags --------------------------------------
 
 
 def _move(x: Execution) -> None:

@@ -11,6 +11,7 @@ from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS
+from vlab.machine.instructions import PREFIXES
 
 RCX: Final = 1
 RIP: Final = 16
@@ -115,7 +116,7 @@ def decode(code: bytes, bits: int) -> MmioInstruction | NotUnderstood:
         return NotUnderstood(text)
     full = insn.insn_name()
     string = full[:4] in _STRINGS and full[4:] in ("b", "w", "d", "q")
-    repeat = insn.prefix[0] if string and insn.prefix[0] in _REPEATS else 0
+    repeat = _repeat(code) if string else 0
     name = _STRINGS[full[:4]] if string else _ALIASES.get(full, full)
     return MmioInstruction(name, tuple(operands), insn.size, bits, insn.addr_size, string, repeat, text)
 
@@ -129,6 +130,16 @@ def _decoder(bits: int) -> Any:
     decoder = capstone.Cs(capstone.CS_ARCH_X86, modes[bits])
     decoder.detail = True
     return decoder
+
+
+def _repeat(code: bytes) -> int:
+    """Give the last REP prefix, or 0; the decoder loses that of F2h MOVSD."""
+    repeat = 0
+    for byte in code:
+        if byte not in PREFIXES:
+            break
+        repeat = byte if byte in _REPEATS else repeat
+    return repeat
 
 
 def _operand(insn: Any, raw: Any, size: int) -> Operand | None:

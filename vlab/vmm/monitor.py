@@ -1,8 +1,8 @@
 """The loop that every monitor shares: run the guest, serve time and interrupts, stop when asked.
 
-A monitor is what stands between one virtual machine and the machine. This base owns what does not depend on the
-technique: the board, virtual time, idling, stop requests. A subclass says how the guest executes (``_execute``)
-and how an interrupt gets into it (``_offer_interrupt``).
+A monitor is what stands between one virtual machine and the machine. This base owns what does not depend on
+the technique: the board, virtual time, idling, stop requests. A subclass says how the guest executes
+(``_execute``) and how an interrupt gets into it (``_offer_interrupt``).
 """
 
 from __future__ import annotations
@@ -19,25 +19,32 @@ from vlab.isa.state import CpuState
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
 from vlab.machine.machine import Machine
 from vlab.machine.msrs import ModelSpecificRegisters
+from vlab.machine.processor import Processor
 from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
-from vlab.vmm.story import halted_story, reset_story
 from vlab.vmm.stop import Stop, StopKind
+from vlab.vmm.story import halted_story, reset_story
 from vlab.vmm.walks import GuestWalk, walk_guest
 
 T = TypeVar("T")
 
 CHUNK_BLOCKS: Final = 500_000
-"""The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a turn."""
+"""The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a
+turn."""
 
 FREE_IDLE_NS: Final = 10_000_000_000
 """Under the deterministic clock a halted guest's time jumps ahead, until the console has been silent for this
-long; then it passes no faster than the wall's, so that a guest at its prompt does not keep a processor busy."""
+long; then it passes no faster than the wall's, so that a guest at its prompt does not keep a processor
+busy."""
 
 
 _APIC_ENABLE: Final = 1 << 11
+
+
+def _state(processor: Processor) -> CpuState:
+    return processor.core.state()
 
 
 class Monitor(ABC):
@@ -81,7 +88,7 @@ class Monitor(ABC):
         events.dma = lambda _gpa, _size: self._flush_later()
         board.alarms.on_earlier = self._arm
 
-    # --- what others may call at any time, from any thread -------------------------------------------------
+    # --- what others may call at any time, from any thread ----------------------------------------------
 
     def request_stop(self, stop: Stop) -> None:
         """Have ``run`` return ``stop`` before the next block of guest code."""
@@ -98,7 +105,7 @@ class Monitor(ABC):
         self._wake.set()
         self.processor.engine.stops.request()
 
-    # --- what devices do ------------------------------------------------------------------------------------
+    # --- what devices do --------------------------------------------------------------------------------
 
     def end(self, stop: Stop) -> None:
         """Note from a device callback that the guest is over."""
@@ -126,7 +133,7 @@ class Monitor(ABC):
     def _memory_map_changed(self) -> None:
         """Follow a change of the guest's physical memory map; may be called in mid-instruction."""
 
-    # --- the loop ---------------------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------------
 
     def boot(self, state: CpuState) -> None:
         """Set the processor state to begin with."""
@@ -146,8 +153,8 @@ class Monitor(ABC):
     def _loop(self) -> Stop:
         while True:
             if self._requested is not None:
-                stop, self._requested = self._requested, None
-                return stop
+                requested, self._requested = self._requested, None
+                return requested
             self.run_inbox()
             if self._flush_code:
                 self._flush_code = False
@@ -209,7 +216,7 @@ class Monitor(ABC):
     block_limit: int | None = None
     """Value of the block counter before which to leave the engine, for replay."""
 
-    # --- idling -----------------------------------------------------------------------------------------------
+    # --- idling -----------------------------------------------------------------------------------------
 
     def _idle(self) -> bool:
         """Pass time while the processor is halted; True when it is awake again."""
@@ -244,7 +251,7 @@ class Monitor(ABC):
             if time.monotonic() - started >= seconds:
                 return
 
-    # --- changing worlds ----------------------------------------------------------------------------------------
+    # --- changing worlds --------------------------------------------------------------------------------
 
     def _enter(self) -> None:
         """Put this virtual machine on the processor and let its time pass."""
@@ -275,7 +282,7 @@ class Monitor(ABC):
     def _take_processor(self, *, first: bool) -> None:
         """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
 
-    # --- looking --------------------------------------------------------------------------------------------
+    # --- looking ----------------------------------------------------------------------------------------
 
     def on_processor(self, look: Callable[..., T], *arguments: object) -> T:
         """Call ``look(processor, ...)`` with this virtual machine's registers on the processor."""
@@ -285,7 +292,7 @@ class Monitor(ABC):
 
     def guest_state(self) -> CpuState:
         """The registers as the guest sees them."""
-        return self.on_processor(lambda processor: processor.core.state())
+        return self.on_processor(_state)
 
     def guest_paging(self) -> PagingControls:
         """What steers the guest's own translation; this virtual machine is on the processor."""
@@ -309,12 +316,12 @@ class Monitor(ABC):
         hpa = self.memory.host_address(gpa)
         return (1 << 8 * size) - 1 if hpa is None else self.machine.memory.read(hpa, size)
 
-    # --- devices in memory ------------------------------------------------------------------------------------
+    # --- devices in memory ------------------------------------------------------------------------------
 
     def _add_windows(self) -> None:
         """Show the APICs through device windows of the machine: no exit, the hardware calls the device."""
+        bus = self.board.memory_windows
         for gpa in (LOCAL_APIC_BASE, IO_APIC_BASE):
-            bus = self.board.memory_windows
 
             def read(offset: int, size: int, gpa: int = gpa) -> int:
                 return bus.read(gpa + offset, size)
@@ -329,12 +336,9 @@ class Monitor(ABC):
         recorder = self.recorder
         if recorder.counting:
             core = self.core
-            recorder.event(
-                Kind.INTERRUPT, self.clock.now(), core.mode_code, core.cpl, core.rip, vector
-            )
+            recorder.event(Kind.INTERRUPT, self.clock.now(), core.mode_code, core.cpl, core.rip, vector)
 
     def close(self) -> None:
         """Give everything back to the machine."""
         if self.machine.occupant is self:
             self.machine.occupant = None
-

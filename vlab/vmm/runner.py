@@ -1,4 +1,6 @@
-"""Running a monitor beside other work: in the caller's thread or in one of its own, stoppable at any moment."""
+"""Running a monitor beside other work: in the caller's thread or in one of its own, stoppable at any
+moment.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,7 @@ class Runner:
 
         self.monitor.post(perform)
         while not done.wait(0.05):
-            if not self.running and not done.is_set():
+            if not self.running:  # it ended before it came to this
                 with self.monitor.machine.lock:
                     self.monitor.run_inbox()
         if problems:

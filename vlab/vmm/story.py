@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vlab.isa.state import GENERAL_REGISTERS
 from vlab.machine.core import LiveCore
 from vlab.machine.delivery import FaultRecord
 from vlab.machine.processor import Processor
@@ -29,7 +30,7 @@ def disassemble(processor: Processor, count: int = 1) -> list[str]:
 
 def registers(core: LiveCore) -> list[str]:
     """The general and control registers, four a line."""
-    names = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+    names = GENERAL_REGISTERS
     wide = core.mode_code == 5
     digits = 16 if wide else 8
     shown = names if wide else names[:8]

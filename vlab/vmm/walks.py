@@ -1,7 +1,7 @@
 """The whole way of an address: through the guest's tables, and for each of their entries through ours.
 
-Under nested paging every reference to a guest table is itself walked through the nested tables; with four levels
-on four that makes 24 references (AMD APM vol. 2, rev. 3.42, 15.25).
+Under nested paging every reference to a guest table is itself walked through the nested tables; with four
+levels on four that makes 24 references (AMD APM vol. 2, rev. 3.42, 15.25).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Reference:
 class GuestWalk:
     """The walk of one linear address.
 
-    ``references``: the guest's entries in order. ``result``: guest-physical translation, or the guest's fault.
-    ``last``: the nested walk of the final guest-physical address. ``host``: host-physical address, or None.
+    ``references``: the guest's entries in order. ``result``: guest-physical translation, or the guest's
+    fault. ``last``: the nested walk of the final guest-physical address. ``host``: host-physical address, or
+    None.
     """
 
     linear: int
@@ -76,7 +77,11 @@ class GuestWalk:
 
 
 def walk_guest(
-    linear: int, controls: PagingControls, read_guest: Reader, nested: PagingControls | None, read_host: Reader
+    linear: int,
+    controls: PagingControls,
+    read_guest: Reader,
+    nested: PagingControls | None,
+    read_host: Reader,
 ) -> GuestWalk:
     """Walk ``linear`` as the hardware would, looking only.
 

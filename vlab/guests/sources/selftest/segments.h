@@ -24,11 +24,11 @@
 #define CALL_GATE_32 0xAB /* to `call_gate_target`, two parameters, DPL 3 */
 #define CALL_GATE_ABSENT 0xB3
 #define LOCAL_TABLE 0xB8
-#define OUTER_TASK_16 0xC0
-#define GDT_ENTRIES 0x19
+#define GDT_ENTRIES 0x18
 #define BEYOND_GDT 0x1F0
 
 #define LOCAL_DATA 0x0C      /* index 1 in the LDT, RPL 0 */
+#define LOCAL_ABSENT 0x14    /* index 2 */
 #define LOCAL_BEYOND 0x1C    /* index 3: beyond its limit */
 
 /* Vectors that the tests use for themselves. */

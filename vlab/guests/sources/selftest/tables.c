@@ -33,7 +33,7 @@ static uint64_t descriptor(uint32_t base, uint32_t limit, uint8_t access, uint8_
         | (uint64_t)(limit >> 16 & 0xF) << 48 | (uint64_t)flags << 52 | (uint64_t)(base >> 24) << 56;
 }
 
-static uint64_t flat(uint8_t access)
+static uint64_t flat_segment(uint8_t access)
 {
     return descriptor(0, 0xFFFFF, access, BITS_32 | PAGES);
 }
@@ -52,10 +52,10 @@ static void set(uint16_t selector, uint64_t content)
 static void fill_gdt(void)
 {
     uint32_t base16 = (uint32_t)code16, data16 = (uint32_t)stack16;
-    set(KERNEL_CODE, flat(ACCESSED_CODE));
-    set(KERNEL_DATA, flat(ACCESSED_DATA));
-    set(USER_CODE, flat(ACCESSED_CODE | DPL(3)));
-    set(USER_DATA, flat(ACCESSED_DATA | DPL(3)));
+    set(KERNEL_CODE, flat_segment(ACCESSED_CODE));
+    set(KERNEL_DATA, flat_segment(ACCESSED_DATA));
+    set(USER_CODE, flat_segment(ACCESSED_CODE | DPL(3)));
+    set(USER_DATA, flat_segment(ACCESSED_DATA | DPL(3)));
     set(MAIN_TASK, descriptor((uint32_t)&main_task, sizeof main_task - 1, TSS_32, 0));
     set(OTHER_TASK, descriptor((uint32_t)&other_task, sizeof other_task - 1, TSS_32, 0));
     set(FAULT_TASK, descriptor((uint32_t)&fault_task, sizeof fault_task - 1, TSS_32, 0));
@@ -64,19 +64,19 @@ static void fill_gdt(void)
     set(DATA_16, descriptor(data16, 0xFFFF, ACCESSED_DATA, 0));
     set(USER_CODE_16, descriptor(base16, 0xFFFF, ACCESSED_CODE | DPL(3), 0));
     set(USER_DATA_16, descriptor(data16, 0xFFFF, ACCESSED_DATA | DPL(3), 0));
-    set(RING1_CODE, flat(ACCESSED_CODE | DPL(1)));
-    set(RING1_DATA, flat(ACCESSED_DATA | DPL(1)));
-    set(CONFORMING_CODE, flat(CONFORMING));
-    set(ABSENT_DATA, flat(ACCESSED_DATA & ~PRESENT));
-    set(READ_ONLY_DATA, flat(READ_ONLY));
-    set(EXECUTE_ONLY_CODE, flat(EXECUTE_ONLY));
+    set(RING1_CODE, flat_segment(ACCESSED_CODE | DPL(1)));
+    set(RING1_DATA, flat_segment(ACCESSED_DATA | DPL(1)));
+    set(CONFORMING_CODE, flat_segment(CONFORMING));
+    set(ABSENT_DATA, flat_segment(ACCESSED_DATA & ~PRESENT));
+    set(READ_ONLY_DATA, flat_segment(READ_ONLY));
+    set(EXECUTE_ONLY_CODE, flat_segment(EXECUTE_ONLY));
     set(SHORT_CODE, descriptor(0, 0xFFF, ACCESSED_CODE, BITS_32));
-    set(ABSENT_CODE, flat(ACCESSED_CODE & ~PRESENT));
+    set(ABSENT_CODE, flat_segment(ACCESSED_CODE & ~PRESENT));
     set(CALL_GATE_32, gate(KERNEL_CODE, (uint32_t)call_gate_target, 2, CALL_GATE | GATE_DPL(3)));
     set(CALL_GATE_ABSENT, gate(KERNEL_CODE, (uint32_t)call_gate_target, 0, (CALL_GATE & ~PRESENT) | GATE_DPL(3)));
     set(LOCAL_TABLE, descriptor((uint32_t)ldt, sizeof ldt - 1, LDT, 0));
-    ldt[1] = flat(ACCESSED_DATA);
-    ldt[2] = flat(ACCESSED_DATA & ~PRESENT);
+    ldt[1] = flat_segment(ACCESSED_DATA);
+    ldt[2] = flat_segment((ACCESSED_DATA | DPL(3)) & ~PRESENT);
 }
 
 static void fill_tasks(void)

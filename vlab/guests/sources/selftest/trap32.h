@@ -47,6 +47,7 @@ uint32_t ring3(action *what, uint32_t argument, uint32_t eflags);
 
 /* Leave for an outer ring or for virtual-8086 mode; returns the vector that came back. */
 uint32_t run_outer(const struct outer *where);
+extern const char at_outer_return[]; /* its IRET */
 
 /* One check of vector, error code and place. */
 void check_trap(const char *name, uint32_t got, uint32_t vector, uint32_t error_code, const void *eip);

@@ -3,7 +3,7 @@
 #include "segments.h"
 
         .intel_syntax noprefix
-        .globl  trap_entries, call_trapped, enter_outer, user_done
+        .globl  trap_entries, call_trapped, enter_outer, at_outer_return, user_done
 
         .set    ERROR_CODES, 0x00227D00 # the vectors that push an error code: 8, 10-14, 17, 21
 
@@ -93,6 +93,7 @@ enter_outer:
         mov     eax, USER_DATA
         mov     ds, eax
         mov     es, eax
+at_outer_return:
         iretd
 
 user_done:                              # where a ring 3 action returns to

@@ -1,0 +1,68 @@
+"""From SVM's exit codes to exits: what each #VMEXIT of the processor is in the monitor's vocabulary.
+
+Sections are those of AMD APM vol. 2, rev. 3.42, appendix C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from vlab.isa.svm_exits import SvmExit
+from vlab.isa.vectors import Vector
+from vlab.machine.processor import Processor
+from vlab.vmm import exits
+from vlab.vmm.exits import Exit
+
+
+def ends_block(exit_: Exit) -> bool:
+    """Whether the engine ends a basic block behind the instruction in any case."""
+    match exit_:
+        case exits.ControlRegisterAccess(write=write):
+            return bool(write)
+        case exits.InvalidatePage():
+            return True
+        case _:
+            return False
+
+
+def _decode_exception(vector: int) -> Callable[[Processor], Exit]:
+    if vector == Vector.PF:
+        return lambda processor: exits.PageFault(processor.info2, processor.info1)
+    return lambda processor: exits.ExceptionExit(vector, processor.info1)
+
+
+def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
+    """For each SVM exit code, how the exit is made of what the processor left."""
+
+    def always(exit_: Exit) -> Callable[[Processor], Exit]:
+        return lambda _processor: exit_
+
+    def cpuid(processor: Processor) -> Exit:
+        words = processor.core.words
+        return exits.Cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
+
+    table: dict[int, Callable[[Processor], Exit]] = {
+        SvmExit.CPUID: cpuid,
+        SvmExit.HLT: always(exits.Halt()),
+        SvmExit.VINTR: always(exits.InterruptWindow()),
+        SvmExit.MSR: lambda p: exits.MsrAccess(p.core.words[1] & 0xFFFFFFFF, p.info1),
+        SvmExit.NPF: lambda p: exits.NestedPageFault(p.info2, p.info1),
+        SvmExit.INVLPG: lambda p: exits.InvalidatePage(p.info1),
+        SvmExit.RDTSC: always(exits.TimeStampRead(0)),
+        SvmExit.RDTSCP: always(exits.TimeStampRead(1)),
+        SvmExit.VMMCALL: lambda p: exits.Hypercall(p.core.words[0] & 0xFFFFFFFF),
+        SvmExit.SHUTDOWN: always(exits.TripleFault()),
+    }
+    for register in range(16):
+        table[SvmExit.READ_CR0 + register] = always(exits.ControlRegisterAccess(register, 0))
+        table[SvmExit.WRITE_CR0 + register] = always(exits.ControlRegisterAccess(register, 1))
+    for vector in range(32):
+        table[SvmExit.EXCP_DE + vector] = _decode_exception(vector)
+    for code in SvmExit:
+        table.setdefault(code, always(exits.PrivilegedInstruction(code)))
+    return table
+
+
+DECODERS: Final = _make_decoders()
+"""For each SVM exit code, the function that makes the exit of what the processor left."""
