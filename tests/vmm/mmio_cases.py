@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from tests.vmm.mmio_lab import CODE, DEVICE, HIGH, OTHER, STACK, MmioLab
+from tests.vmm.mmio_lab import CODE, DEVICE, HIGH, OTHER, MmioLab
 from vlab.isa.state import GENERAL_REGISTERS, CpuState
 
 CF, PF, AF, ZF, SF, OF, DF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7, 1 << 11, 1 << 10
@@ -14,9 +14,32 @@ _KEPT = 1 << 21 | 1 << 18 | 1 << 14  # ID, AC, NT: neither matters here, and bot
 RCX, RSP, RBP, RSI, RDI = 1, 4, 5, 6, 7
 BITS = (16, 32, 64)
 _SIZES = {16: (1, 2, 4), 32: (1, 2, 4), 64: (1, 2, 4, 8)}
-_EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1)
+_EDGES = (
+    0,
+    1,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0x8000,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 63,
+    (1 << 64) - 1,
+)
 _PREFIX = {"es": 0x26, "cs": 0x2E, "ss": 0x36, "ds": 0x3E, "fs": 0x64, "gs": 0x65}
-_PAIRS_16 = ((3, 6), (3, 7), (5, 6), (5, 7), (6, None), (7, None), (5, None), (3, None))  # ModRM.rm in 16 bits
+_PAIRS_16 = (
+    (3, 6),
+    (3, 7),
+    (5, 6),
+    (5, 7),
+    (6, None),
+    (7, None),
+    (5, None),
+    (3, None),
+)  # ModRM.rm in 16 bits
 
 ARITHMETIC = ("add", "or", "adc", "sbb", "and", "sub", "xor", "cmp")
 LOGICAL = ("or", "and", "xor", "test")
@@ -87,7 +110,7 @@ class Encoder:
             out.append(_PREFIX[segment])
         if self.width * 8 != self.bits:
             out.append(0x67)
-        if operation == 2 and self.bits != 16 or operation == 4 and self.bits == 16:
+        if operation == (4 if self.bits == 16 else 2):
             out.append(0x66)
         if lock:
             out.append(0xF0)
@@ -153,7 +176,9 @@ class Encoder:
             return bytes((reg << 3 | 6,)) + (offset & 0xFFFF).to_bytes(2, "little")
         # BP chooses SS unless a prefix says otherwise.
         usable = [
-            rm for rm, pair in enumerate(_PAIRS_16) if taken not in pair and (segment is not None or pair[0] != RBP)
+            rm
+            for rm, pair in enumerate(_PAIRS_16)
+            if taken not in pair and (segment is not None or pair[0] != RBP)
         ]
         rm = random.choice(usable)
         base, index = _PAIRS_16[rm]
@@ -233,7 +258,9 @@ class Encoder:
         source_at, target_at = (self._element(page, size) for page in (first, second))
         if name in ("stos", "scas"):
             target_at = self._element(DEVICE, size)
-        segment = random.choice((None, "ss", "gs", "ds")) if self.bits != 64 else random.choice((None, "ds", "fs"))
+        segment = (
+            random.choice((None, "ss", "gs", "ds")) if self.bits != 64 else random.choice((None, "ds", "fs"))
+        )
         source_base = getattr(state, segment or "ds").base
         if self.bits == 64:
             source_base = state.fs.base if segment == "fs" else 0

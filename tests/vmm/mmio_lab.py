@@ -1,11 +1,10 @@
 """A bench for one instruction: on the processor with RAM under its operand, and by the monitor with a device.
 
-Guest-physical memory is 2 MiB; the frame at DEVICE is RAM in one set of nested tables and missing from the other.
+Guest-physical memory is 2 MiB; the frame at DEVICE is RAM in one set of nested tables and not in the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from vlab.isa.state import CpuState, Segment
@@ -19,7 +18,7 @@ from vlab.vmm.paging.tables import LARGE, PRESENT, USER, WRITABLE, TableTree
 CODE = 0x7000
 STACK = 0xB1000
 OTHER = 0xB4000
-"""A page of RAM, like the one after it; the stack and this are within 64 KiB of DEVICE, for 16-bit addresses."""
+"""Two pages of RAM; they and the stack are within 64 KiB of DEVICE, for 16-bit addresses."""
 DEVICE = 0xB8000
 TABLES = 0x20000
 HIGH = 0xFFFF800000000000
@@ -76,7 +75,13 @@ class MmioLab:
         """
         if bits == 16:
             state = CpuState.real_mode(CODE >> 4, 0)
-            for name, selector in (("ds", 0xB800), ("es", 0xB000), ("ss", 0xB000), ("gs", 0xB000), ("fs", 0xB7F3)):
+            for name, selector in (
+                ("ds", 0xB800),
+                ("es", 0xB000),
+                ("ss", 0xB000),
+                ("gs", 0xB000),
+                ("fs", 0xB7F3),
+            ):
                 setattr(state, name, Segment(selector, selector << 4, 0xFFFF, 0x93))
             state.rsp = STACK - 0xB0000
             return state
@@ -92,11 +97,11 @@ class MmioLab:
         self.ram[OTHER : OTHER + 2 * PAGE] = other
         self.ram[STACK - 0x800 : STACK + 0x800] = other[:PAGE]
 
-    def load(self, state: CpuState, code: bytes, tree: TableTree) -> None:
-        """Get ready to run ``code`` and the HLT behind it over nested tables."""
+    def load(self, state: CpuState, code: bytes, tree: TableTree | None = None) -> None:
+        """Get ready to run ``code`` and the HLT behind it, by default with the device at DEVICE."""
         self.ram[CODE : CODE + len(code) + 1] = code + bytes((_HLT,))
         self.processor.engine.flush_code()
-        self.processor.set_intercepts(0, 0, 0, 0, tree.root)
+        self.processor.set_intercepts(0, 0, 0, 0, (tree or self.holed).root)
         self.core.load(state)
 
     def in_memory(self, state: CpuState, code: bytes) -> After:
@@ -106,9 +111,9 @@ class MmioLab:
         assert exit_code == SvmExit.HLT, f"{code.hex(' ')}: exit {exit_code:#x} at {self.core.rip:#x}"
         return self._after(bytes(self.ram[DEVICE : DEVICE + PAGE]))
 
-    def on_device(self, state: CpuState, code: bytes, judge: Callable[[Outcome], Done] | None = None) -> After:
+    def on_device(self, state: CpuState, code: bytes) -> After:
         """Run ``code`` with a device at DEVICE: each nested page fault is the monitor's."""
-        self.load(state, code, self.holed)
+        self.load(state, code)
         accesses: list[DeviceAccess] = []
         while (exit_code := self.processor.run()) == SvmExit.NPF:
             outcome = self.emulate()
@@ -126,7 +131,10 @@ class MmioLab:
     def _after(self, device: bytes) -> After:
         ram = self.ram
         return After(
-            self.core.state(), device, bytes(ram[OTHER : OTHER + 2 * PAGE]), bytes(ram[STACK - 0x800 : STACK + 0x800])
+            self.core.state(),
+            device,
+            bytes(ram[OTHER : OTHER + 2 * PAGE]),
+            bytes(ram[STACK - 0x800 : STACK + 0x800]),
         )
 
     def close(self) -> None:

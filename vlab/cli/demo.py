@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vlab.cli.output import WRITABLE_FILE, say, write_json
-from vlab.cli.record import RunRecord, record, top_reasons
+from vlab.cli.record import RunRecord, guest_failed, record, top_reasons
 from vlab.vmm.stop import Stop, StopKind
 
 if TYPE_CHECKING:
@@ -95,9 +95,8 @@ def _compare(finished: Finished, earlier: list[Finished]) -> Finished:
         "ending": _ending(finished.stop) == _ending(first.stop),
         "final state": finished.record["state_hash"] == first.record["state_hash"],
     }
-    return Finished(
-        finished.record, finished.stop, tuple(name for name, agrees in same.items() if not agrees)
-    )
+    differs = tuple(name for name, agrees in same.items() if not agrees)
+    return Finished(finished.record, finished.stop, differs)
 
 
 def _ending(stop: Stop) -> tuple[StopKind, int | None]:

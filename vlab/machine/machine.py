@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ from vlab.machine.layout import RESERVED, WINDOWS, HostLayout
 from vlab.machine.memory import LARGE_PAGE, PAGE, FrameAllocator, PhysicalMemory
 from vlab.machine.processor import Processor
 from vlab.machine.svm import Svm
+from vlab.machine.turns import Turns
 
 
 class Machine:
@@ -26,7 +26,7 @@ class Machine:
         self.frames: Final = FrameAllocator(0, size - RESERVED)
         self.processor: Final = Processor(self.memory, self.host, counting=counting)
         self.svm: Final = Svm(self.processor)
-        self.lock: Final = threading.RLock()
+        self.lock: Final = Turns()
         self.users = 0
         self.occupant: object = None
         self._windows = 0

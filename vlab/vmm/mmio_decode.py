@@ -104,7 +104,7 @@ def decode(code: bytes, bits: int) -> MmioInstruction | NotUnderstood:
     code = code[:LONGEST]
     insn = next(_decoder(bits).disasm(code, 0, 1), None)
     if insn is None:
-        return NotUnderstood(f"(undecodable) {code.hex(' ')}")
+        return NotUnderstood(f"(undecodable) {code.hex(' ')}" if code else "(no code)")
     text = f"{insn.mnemonic} {insn.op_str}".rstrip()
     operands: list[Operand] = []
     for raw in insn.operands:

@@ -26,6 +26,7 @@ from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.story import halted_story, reset_story
+from vlab.vmm.ticker import Ticker
 from vlab.vmm.walks import GuestWalk, walk_guest
 
 T = TypeVar("T")
@@ -33,6 +34,9 @@ T = TypeVar("T")
 CHUNK_BLOCKS: Final = 500_000
 """The engine is left at least this often (some 20 ms), so that Ctrl-C, pause and other machines get a
 turn."""
+
+TURN_NS: Final = 20_000_000
+"""Wall time after which a virtual machine lets another one on the same processor run."""
 
 FREE_IDLE_NS: Final = 10_000_000_000
 """Under the deterministic clock a halted guest's time jumps ahead, until the console has been silent for this
@@ -78,9 +82,11 @@ class Monitor(ABC):
         self.exit_goal: int | None = None
         self._requested: Stop | None = None
         self.active_at = 0
+        self._turn_began = 0
+        self._ticker = None if isinstance(clock, DeterministicClock) else Ticker(self._look_around)
         self.at_block: Callable[[], Stop | None] | None = None
         events = board.events
-        events.attention = self._pay_attention
+        events.attention = self._look_around
         events.reset = lambda why: self.end(reset_story(why))
         events.power_off = lambda: self.end(Stop(StopKind.POWERED_OFF, "the guest powered the machine off"))
         events.debug_exit = self._debug_exit
@@ -103,6 +109,11 @@ class Monitor(ABC):
     def wake(self) -> None:
         """Have the loop look around: something changed outside."""
         self._wake.set()
+        self._look_around()
+
+    def _look_around(self) -> None:
+        """Have the engine stop before the next block, whatever deadline is set meanwhile."""
+        self._attention = True
         self.processor.engine.stops.request()
 
     # --- what devices do --------------------------------------------------------------------------------
@@ -111,18 +122,15 @@ class Monitor(ABC):
         """Note from a device callback that the guest is over."""
         if self._stop is None:
             self._stop = stop
-        self.processor.engine.stops.request()
+        self._look_around()
 
     def _debug_exit(self, status: int) -> None:
         verdict = "success" if status == 0 else "failure"
         self.end(Stop(StopKind.EXIT, f"the guest ended with status {status} ({verdict})", status))
 
-    def _pay_attention(self) -> None:
-        self.processor.engine.stops.request()
-
     def _flush_later(self) -> None:
         self._flush_code = True
-        self.processor.engine.stops.request()
+        self._look_around()
 
     def _set_a20(self, level: bool) -> None:
         if level != self.memory.a20:
@@ -152,6 +160,8 @@ class Monitor(ABC):
 
     def _loop(self) -> Stop:
         while True:
+            self._attention = False
+            self._give_way()
             if self._requested is not None:
                 requested, self._requested = self._requested, None
                 return requested
@@ -209,8 +219,11 @@ class Monitor(ABC):
                 limit = min(limit, clock.blocks_until(when))
             if self.block_limit is not None:
                 limit = min(limit, self.block_limit)
+        elif self._ticker is not None:
+            wait = max(0, min(self.board.alarms.next - clock.now(), TURN_NS))
+            self._ticker.set(wait / 1e9)
         stops.arm(limit)
-        if self._requested is not None or self._stop is not None or self._inbox:
+        if self._attention or self._requested is not None or self._inbox:
             stops.request()
 
     block_limit: int | None = None
@@ -246,10 +259,26 @@ class Monitor(ABC):
 
     def _sleep(self, seconds: float) -> None:
         """Wait, with the machine free for others."""
-        started = time.monotonic()
-        while not self._wake.wait(min(0.02, seconds)):
-            if time.monotonic() - started >= seconds:
-                return
+        counted = isinstance(self.clock, DeterministicClock)
+        if counted:
+            self.clock.leave()  # blocks that others execute are not this guest's time
+        self.machine.lock.release()
+        try:
+            self._wake.wait(seconds)
+        finally:
+            self.machine.lock.acquire()
+            self._occupy()
+            if counted:
+                self.clock.enter()
+
+    def _give_way(self) -> None:
+        """Let another virtual machine have the processor if one waits and this one had its turn."""
+        now = time.monotonic_ns()
+        if now - self._turn_began < TURN_NS:
+            return
+        self._turn_began = now
+        if self.machine.lock.wanted:
+            self._sleep(0)
 
     # --- changing worlds --------------------------------------------------------------------------------
 
@@ -269,6 +298,8 @@ class Monitor(ABC):
 
     def _leave(self) -> None:
         self.clock.leave()
+        if self._ticker is not None:
+            self._ticker.cancel()
 
     def give_up_processor(self) -> None:
         """Keep the registers: another virtual machine is about to run."""
@@ -340,5 +371,7 @@ class Monitor(ABC):
 
     def close(self) -> None:
         """Give everything back to the machine."""
+        if self._ticker is not None:
+            self._ticker.close()
         if self.machine.occupant is self:
             self.machine.occupant = None

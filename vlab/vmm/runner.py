@@ -33,6 +33,9 @@ class Runner:
     @property
     def running(self) -> bool:
         """Whether a background run is going on."""
+        return self._alive()
+
+    def _alive(self) -> bool:
         thread = self._thread
         return thread is not None and thread.is_alive()
 
@@ -125,7 +128,7 @@ class Runner:
 
         self.monitor.post(perform)
         while not done.wait(0.05):
-            if not self.running:  # it ended before it came to this
+            if not self._alive():  # it ended before it came to this
                 with self.monitor.machine.lock:
                     self.monitor.run_inbox()
         if problems:

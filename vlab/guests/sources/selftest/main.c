@@ -48,6 +48,9 @@ void kernel_main(const struct multiboot_info *info)
     test_rings();
     test_gates_16();
     test_tasks();
+    test_ports();
+    test_system_calls();
+    test_virtual_8086();
 
     if (counts.failed)
         say("FAIL %u/%u\n", counts.failed, counts.failed + counts.passed);

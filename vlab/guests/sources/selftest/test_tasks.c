@@ -5,7 +5,7 @@
 #include "tables.h"
 #include "tests.h"
 
-enum { DF = 8, GP = 13, CR0_TS = 1 << 3, BUSY = 2 };
+enum { DF = 8, TS = 10, GP = 13, CR0_TS = 1 << 3, BUSY = 2 };
 
 /* tasks.S */
 extern volatile struct {
@@ -13,13 +13,14 @@ extern volatile struct {
 } task_seen;
 extern const char other_task_stack_top[], fault_task_stack_top[];
 
-static uint32_t fault_eip;
+static uint32_t fault_eip, resume_eip;
 
-/* The fault task's: have the old task execute INT VECTOR_DONE's equivalent, a plain return, instead. */
+/* Called by the fault task: let the old task go on elsewhere, with a usable stack for ring 0. */
 void fault_task_repair(void)
 {
     fault_eip = main_task.eip;
-    main_task.eip = (uint32_t)after_load_ds;
+    main_task.eip = resume_eip;
+    main_task.ss0 = KERNEL_DATA;
 }
 
 static uint32_t type_of(uint16_t selector)
@@ -59,6 +60,7 @@ static void faults_by_task(void)
 {
     set_gate(GP, FAULT_TASK, 0, TASK_GATE);
     task_seen.count = 0;
+    resume_eip = (uint32_t)after_load_ds;
     check("task.fault", NO_TRAP, ring0(action_load_ds, BEYOND_GDT));
     begin_check("task.fault_state");
     check_part("count", 1, task_seen.count);
@@ -81,8 +83,28 @@ static void faults_by_task(void)
 }
 
 
+/* A ring 0 stack that cannot be used is #TS, which can only be told on a stack of its own. */
+static void bad_stack(void)
+{
+    set_gate(TS, FAULT_TASK, 0, TASK_GATE);
+    task_seen.count = 0;
+    resume_eip = (uint32_t)after_int_user;
+    main_task.ss0 = USER_DATA;
+    check("task.bad_stack", VECTOR_DONE, ring3(action_int_user, 0, 0));
+    begin_check("task.bad_stack_state");
+    check_part("count", 1, task_seen.count);
+    check_part("error_code", USER_DATA & ~3, task_seen.stack & ~3u);
+    check_part("eip", (uint32_t)at_int_user, fault_eip);
+    end_check();
+    main_task.ss0 = 0;
+    check("task.null_stack", VECTOR_DONE, ring3(action_int_user, 0, 0));
+    check("task.null_stack_error_code", 0, task_seen.stack & ~3u);
+    set_trap_gate(TS, INTERRUPT_GATE_32);
+}
+
 void test_tasks(void)
 {
     gate();
     faults_by_task();
+    bad_stack();
 }
