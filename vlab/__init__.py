@@ -10,6 +10,11 @@ The names below are imported on first use, so that ``import vlab`` itself costs 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlab import guests
+    from vlab.session import VM, Machine, Stop
 
 __version__ = "0.1.0"
 

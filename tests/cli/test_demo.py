@@ -75,7 +75,7 @@ def test_a_different_console_is_a_difference_and_shows_the_line(demo: Lab, tmp_p
         "selftest under hardware/shadow differs from none/direct in its console; "
         "console line 2 is 'I am watched' instead of 'all well'"
     ) in result.err
-    assert "Equivalence does not hold for selftest." in result.err
+    assert "Equivalence is not shown for selftest." in result.err
     assert [each["agrees"] for each in json.loads(file.read_text())] == [True, True, False]
 
 
@@ -91,4 +91,5 @@ def test_a_guest_that_fails_everywhere_shows_no_equivalence(demo: Lab, stop: Sto
     demo.guests["rings"] = lambda vm: iter([stop])
     result = demo.command("demo")
     assert result.status == 1
-    assert "Equivalence does not hold for rings." in result.err
+    assert f"rings under none/direct did not succeed: {stop.story}\n" in result.err
+    assert "Equivalence is not shown for rings." in result.err

@@ -1,7 +1,8 @@
 """The monitor carries an instruction out as the processor does: both do it, and everything is compared.
 
 Each case is run twice from one state, with RAM at the operand's address and with a device there whose
-accesses leave the guest. Registers, flags (those the manual defines), the operand and all other memory must agree.
+accesses leave the guest. Registers, the flags that the manual defines, the operand and all other memory must
+agree.
 """
 
 from __future__ import annotations

@@ -146,30 +146,33 @@ def _table(results: dict[str, list[Finished]]) -> Table:
 
 
 def _verdict(results: dict[str, list[Finished]]) -> int:
-    for runs in results.values():
-        for finished in runs:
-            if finished.differs:
-                say(_explain(runs[0].record, finished))
-    wrong = [guest for guest, runs in results.items() if any(map(_wrong, runs))]
+    wrong = []
+    for guest, runs in results.items():
+        complaints = [text for finished in runs if (text := _complaint(finished, runs[0]))]
+        for text in complaints:
+            say(text)
+        if complaints:
+            wrong.append(guest)
     if wrong:
-        say(f"Equivalence does not hold for {', '.join(wrong)}.")
+        say(f"Equivalence is not shown for {', '.join(wrong)}.")
         return 1
     click.echo(f"Equivalence holds: {len(results)} guests, each the same under every monitor.")
     return 0
 
 
-def _wrong(finished: Finished) -> bool:
-    """Whether a run shows no equivalence; a guest that fails everywhere in the same way shows none either."""
-    stop = finished.stop
-    return stop.kind is StopKind.TIMEOUT or guest_failed(stop) or bool(finished.differs)
-
-
-def _explain(first: RunRecord, finished: Finished) -> str:
-    run = finished.record
-    here, there = (f"{one['monitor']}/{one['paging']}" for one in (run, first))
-    text = f"{run['guest']} under {here} differs from {there} in its {' and '.join(finished.differs)}"
-    lines = zip(first["console"].splitlines(), run["console"].splitlines(), strict=False)
-    for number, (expected, got) in enumerate(lines, 1):
+def _complaint(finished: Finished, first: Finished) -> str | None:
+    """Say what is wrong with a run; a guest that fails in the same way everywhere shows no equivalence either."""
+    who = f"{finished.record['guest']} under {_way(finished.record)}"
+    if not finished.differs:
+        failed = finished.stop.kind is StopKind.TIMEOUT or guest_failed(finished.stop)
+        return f"{who} did not succeed: {finished.stop.story.splitlines()[0]}" if failed else None
+    text = f"{who} differs from {_way(first.record)} in its {' and '.join(finished.differs)}"
+    consoles = first.record["console"].splitlines(), finished.record["console"].splitlines()
+    for number, (expected, got) in enumerate(zip(*consoles, strict=False), 1):
         if expected != got:
             return f"{text}; console line {number} is {got!r} instead of {expected!r}"
     return text
+
+
+def _way(run: RunRecord) -> str:
+    return f"{run['monitor']}/{run['paging']}"

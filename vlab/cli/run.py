@@ -35,12 +35,10 @@ PAGING_HELP = "How its memory is mapped: direct, shadow or nested.  [default: th
 @click.argument("guest", metavar="GUEST")
 @click.option("--monitor", default="hardware", show_default=True, metavar="M", help=MONITOR_HELP)
 @click.option("--paging", metavar="P", help=PAGING_HELP)
-@click.option(
-    "--memory", default="128M", show_default=True, metavar="SIZE", help="RAM, in bytes or with K, M, G."
-)
+@click.option("--memory", metavar="SIZE", help="RAM, such as 128M.  [default: what suits the guest]")
 @click.option("--initrd", type=EXISTING_FILE, metavar="F", help="An initial RAM disk, or a Multiboot module.")
 @click.option("--disk", type=EXISTING_FILE, metavar="F", help="A disk image, read through the guest's BIOS.")
-@click.option("--append", metavar="STR", help="The kernel's command line, instead of the catalogue's.")
+@click.option("--append", metavar="STR", help="Added to the guest's command line.")
 @click.option(
     "--clock",
     type=click.Choice(["deterministic", "realtime"]),
@@ -66,7 +64,7 @@ def run(
     guest: str,
     monitor: str,
     paging: str | None,
-    memory: str,
+    memory: str | None,
     initrd: Path | None,
     disk: Path | None,
     append: str | None,

@@ -51,6 +51,7 @@ void kernel_main(const struct multiboot_info *info)
     test_ports();
     test_system_calls();
     test_virtual_8086();
+    test_real_mode();
 
     if (counts.failed)
         say("FAIL %u/%u\n", counts.failed, counts.failed + counts.passed);

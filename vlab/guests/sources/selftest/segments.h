@@ -24,7 +24,9 @@
 #define CALL_GATE_32 0xAB /* to `call_gate_target`, two parameters, DPL 3 */
 #define CALL_GATE_ABSENT 0xB3
 #define LOCAL_TABLE 0xB8
-#define GDT_ENTRIES 0x18
+#define REAL_CODE_16 0xC0 /* base REAL_BASE, the way into real mode */
+#define REAL_DATA_16 0xC8
+#define GDT_ENTRIES 0x1A
 #define BEYOND_GDT 0x1F0
 
 #define LOCAL_DATA 0x0C      /* index 1 in the LDT, RPL 0 */
@@ -47,3 +49,5 @@
 #define VECTOR_TASK 0x8C     /* task gate */
 #define VECTOR_LAST 0xA0     /* the IDT ends here */
 #define IRQ_BASE 0x20
+
+#define POST_PORT 0x80 /* where nothing is read and anything may be written */

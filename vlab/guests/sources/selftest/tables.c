@@ -1,5 +1,6 @@
 #include "tables.h"
 
+#include "real.h"
 #include "trap32.h"
 
 enum {
@@ -75,6 +76,8 @@ static void fill_gdt(void)
     set(CALL_GATE_32, gate(KERNEL_CODE, (uint32_t)call_gate_target, 2, CALL_GATE | GATE_DPL(3)));
     set(CALL_GATE_ABSENT, gate(KERNEL_CODE, (uint32_t)call_gate_target, 0, (CALL_GATE & ~PRESENT) | GATE_DPL(3)));
     set(LOCAL_TABLE, descriptor((uint32_t)ldt, sizeof ldt - 1, LDT, 0));
+    set(REAL_CODE_16, descriptor(REAL_BASE, 0xFFFF, ACCESSED_CODE, 0));
+    set(REAL_DATA_16, descriptor(0, 0xFFFF, ACCESSED_DATA, 0));
     ldt[1] = flat_segment(ACCESSED_DATA);
     ldt[2] = flat_segment((ACCESSED_DATA | DPL(3)) & ~PRESENT);
 }

@@ -93,6 +93,8 @@ enter_outer:
         mov     eax, USER_DATA
         mov     ds, eax
         mov     es, eax
+        xor     ecx, ecx                # known values: ECX = 0, EDX = a harmless port
+        mov     edx, POST_PORT
 at_outer_return:
         iretd
 
