@@ -87,6 +87,8 @@ def processor(lab: MmioLab, bits: int, random: Random) -> CpuState:
     for name in GENERAL_REGISTERS:
         if name != "rsp" and (bits == 64 or not name[1:].isdigit()):
             setattr(state, name, number(random) & (2**64 - 1 if bits == 64 else 2**32 - 1))
+    if bits == 16:
+        state.rsp |= random.getrandbits(16) << 16  # above SP
     state.rflags = 2 | random.getrandbits(22) & (STATUS | DF | _KEPT)
     return state
 

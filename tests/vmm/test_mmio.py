@@ -93,6 +93,15 @@ def test_where_no_device_answers_the_bus_reads_as_ones(lab: MmioLab) -> None:
     assert lab.core.words[0] == 0xFFFFFFFF
 
 
+def test_an_address_from_bp_is_in_the_stack_segment(lab: MmioLab) -> None:
+    state = lab.state(16)
+    state.ss.base, state.rbp = DEVICE - 0x123, 0x123
+    code = bytes.fromhex("8a4600")  # MOV AL,[BP+0]
+    assert lab.on_device(state, code).accesses == [DeviceAccess(READ, DEVICE, 1, 0)]
+    state.ss.base, state.ds.base = state.ds.base, state.ss.base
+    assert lab.on_device(state, b"\x3e" + code).accesses == [DeviceAccess(READ, DEVICE, 1, 0)]
+
+
 def test_a_bit_number_in_a_register_picks_another_word_of_the_device(lab: MmioLab) -> None:
     # BTS [rbx], ecx: bit -1 is the last of the doubleword before the one at RBX.
     outcome = run(lab, "0fab0b", DEVICE + 4, rbx=HIGH + DEVICE + 8, rcx=0xFFFFFFFF)
@@ -224,10 +233,11 @@ def test_the_ram_side_of_movs_may_cross_a_page(lab: MmioLab) -> None:
     assert lab.ram[OTHER + 0xFFD : OTHER + 0x1005] == bytes(range(8))
 
 
-def test_the_device_side_of_movs_may_not(lab: MmioLab) -> None:
-    outcome = run(lab, "48a5", rsi=HIGH + OTHER, rdi=HIGH + DEVICE - 4)
+@pytest.mark.parametrize("target", [HIGH + DEVICE - 4, HIGH + DEVICE + 0xFFC])
+def test_the_device_side_of_movs_may_not(lab: MmioLab, target: int) -> None:
+    outcome = run(lab, "48a5", rsi=HIGH + OTHER, rdi=target)
     assert outcome == NotUnderstood("movsq qword ptr [rdi], qword ptr [rsi]")
-    assert lab.core.words[7] == HIGH + DEVICE - 4
+    assert lab.core.words[7] == target
 
 
 # --- the other operand ------------------------------------------------------------------------------------

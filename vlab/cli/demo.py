@@ -161,7 +161,7 @@ def _verdict(results: dict[str, list[Finished]]) -> int:
 
 
 def _complaint(finished: Finished, first: Finished) -> str | None:
-    """Say what is wrong with a run; a guest that fails in the same way everywhere shows no equivalence either."""
+    """Say what is wrong with a run; a guest that fails everywhere in the same way shows nothing either."""
     who = f"{finished.record['guest']} under {_way(finished.record)}"
     if not finished.differs:
         failed = finished.stop.kind is StopKind.TIMEOUT or guest_failed(finished.stop)

@@ -128,7 +128,7 @@ class LiveCore:
         self._words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
         self._words32[reg.DF_WORD] = 0xFFFFFFFF if value & _DF else 1
         self.words[reg.CC_SRC] = value & _ARITHMETIC
-        self.words[reg.EFLAGS] = value & ~(_ARITHMETIC | _DF) | 2
+        self.words[reg.EFLAGS] = value | 2  # the engine takes all of them from here when it starts
 
     @property
     def interrupts_enabled(self) -> bool:

@@ -156,7 +156,7 @@ class Engine:
         hook = self.add_hook("interrupt", _stop, 0)
         error = _start(self._handle, host.code, 0, 0, 0)
         _hook_del(self._handle, ctypes.c_void_p(hook))
-        vmcb = reg.find_value(env, 0x4000, host.vmcb, "the VMCB's address") if not error else 0
+        vmcb = reg.find_value(env, reg.SEARCH_ENV, host.vmcb, "the VMCB's address") if not error else 0
         if ctypes.c_uint64.from_address(env + vmcb + reg.NESTED_CR3).value != host.nested_root:
             raise reg.UnknownEmulator(
                 "unicorn: VMRUN did not enter guest mode with nested paging; install unicorn>=2.1.4,<2.2"
@@ -171,7 +171,7 @@ class Engine:
             self._uc.msr_write(msr, probe)
             shown = self._uc.msr_read(msr)
             if shown == probe:
-                found[name] = reg.find_value(env, 0x4000, probe, name)
+                found[name] = reg.find_value(env, reg.SEARCH_ENV, probe, name)
             self._uc.msr_write(msr, before)
         return found
 

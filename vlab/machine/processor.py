@@ -15,7 +15,7 @@ from typing import Final
 
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
-from vlab.machine import cpu, port_permission, system_calls
+from vlab.machine import cpu, decode_assist, port_permission, system_calls
 from vlab.machine import registers as reg
 from vlab.machine.core import LiveCore
 from vlab.machine.cpu import Engine
@@ -169,6 +169,8 @@ class Processor:
             self.info1 = self.info2 = 0
             if number == _MISC + SvmExit.MSR - SvmExit.INTR:
                 self.info1 = self.engine.error_code()
+            elif number < _ENGINE_EXIT + SvmExit.READ_DR0 or number == _ENGINE_EXIT + SvmExit.INVLPG:
+                self.info1 = decode_assist.exit_info(self.core, number - _ENGINE_EXIT, self.fetch(15))
 
     def _exception(self, vector: int) -> Event:
         code = self.engine.error_code() if has_error_code(vector) else None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 RIP: Final = 16  # index of a 64-bit word, after the sixteen general registers
-EFLAGS: Final = 17  # RFLAGS without the arithmetic flags and DF
+EFLAGS: Final = 17  # complete between two runs; within one, arithmetic flags and DF are kept apart
 CC_DST: Final = 18
 CC_SRC: Final = 19
 CC_SRC2: Final = 20
@@ -59,6 +59,10 @@ VIRTUAL_INTERRUPT: Final = 0x100
 _PROBE: Final = tuple(0x5A17_C0DE_0000_0000 + 0x1111 * (number + 1) for number in range(16))
 _SEARCH_HANDLE: Final = 4096
 _SEARCH_CPU: Final = 1 << 16
+_HEAD_OF_CPU: Final = 0x400
+"""Bytes at the start of CPUState among which its pointer to CPUX86State is."""
+SEARCH_ENV: Final = 0x1600
+"""No more than the structure itself: what lies behind it may hold an earlier engine's numbers."""
 
 
 class UnknownEmulator(ImportError):
@@ -93,15 +97,28 @@ def find_env(handle: int, write_general: Callable[[int, int], None]) -> tuple[in
         write_general(number, value)
     wanted = struct.pack("<16Q", *_PROBE)
     engine = _peek(handle, _SEARCH_HANDLE)
-    tried = set()
-    for (candidate,) in struct.iter_unpack("<Q", engine[: len(engine) // 8 * 8]):
-        if candidate in tried or not 0x10000 <= candidate < 1 << 47 or candidate % 8:
+    pointers = {pointer for (pointer,) in struct.iter_unpack("<Q", engine[: len(engine) // 8 * 8])}
+    # Highest first: of the objects that lie shortly before the register file, CPUState is the nearest.
+    for candidate in sorted(pointers, reverse=True):
+        if not 0x10000 <= candidate < 1 << 47 or candidate % 8:
             continue
-        tried.add(candidate)
-        found = _peek(candidate, _SEARCH_CPU).find(wanted)
-        if found >= 0:
-            return candidate, candidate + found
+        memory = _peek(candidate, _SEARCH_CPU)
+        found = memory.find(wanted)
+        while found >= 0:
+            env = candidate + found
+            if struct.pack("<Q", env) in memory[:_HEAD_OF_CPU] and _follows(env, write_general):
+                return candidate, env
+            found = memory.find(wanted, found + 8)
     raise UnknownEmulator("unicorn: its processor structure was not found; install unicorn>=2.1.4,<2.2")
+
+
+def _follows(env: int, write_general: Callable[[int, int], None]) -> bool:
+    """Tell the structure from a copy that an earlier search left in freed memory: it follows a write."""
+    changed = ~_PROBE[0] & 0xFFFFFFFFFFFFFFFF
+    write_general(0, changed)
+    live = _peek(env, 8) == struct.pack("<Q", changed)
+    write_general(0, _PROBE[0])
+    return live
 
 
 def find_value(env: int, size: int, value: int, what: str) -> int:

@@ -15,6 +15,11 @@ class DeviceBus:
         self._windows = windows
         self._memory = memory
 
+    def find(self, gpa: int) -> str:
+        """Say what answers at ``gpa``, where the guest has no RAM: at the least an open bus."""
+        window = self._windows.find(gpa)
+        return "open bus" if window is None else window.name
+
     def read(self, gpa: int, size: int) -> int:
         """Read ``size`` bytes: a device, memory, or ones where nobody answers."""
         region = self._memory.find(gpa)

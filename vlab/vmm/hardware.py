@@ -280,19 +280,22 @@ class HardwareMonitor(Monitor):
             self.processor.engine.uncount_block()
         return verdict
 
-    def emulate_device_access(self, gpa: int) -> Verdict:
-        """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the board's
-        devices.
-        """
+    def emulate_device_access(self, gpa: int, translate: mmio.Translate | None = None) -> Verdict:
+        """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the devices."""
         processor = self.processor
-        match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus):
+        match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus, translate):
             case mmio.Done():
                 return RESUME
             case mmio.Faulted(fault):
                 return Inject(fault.event())
+            case mmio.Missed(other):
+                why = f"one instruction reaches two places without memory, {gpa:#x} and {other:#x}"
+                return End(failed_story(processor, why))
             case mmio.NotUnderstood(text):
                 why = f"the instruction {text!r} reaches {gpa:#x}, where no memory is, and is not emulated"
                 return End(failed_story(processor, why))
+            case outcome:
+                assert_never(outcome)
 
     def intercepts_changed(self) -> None:
         """Have the next VMRUN read the control area again."""

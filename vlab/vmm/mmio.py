@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from vlab.isa.state import GENERAL_REGISTERS
-from vlab.machine.bus import Bus
 from vlab.machine.core import LiveCore
 from vlab.machine.faults import CpuFault
 from vlab.machine.mmu import NestedFault
 from vlab.vmm import mmio_alu as alu
 from vlab.vmm.mmio_decode import NotUnderstood, Register, decode
-from vlab.vmm.mmio_operands import DeviceAccess, Execution, Refused, Translate
+from vlab.vmm.mmio_operands import DeviceAccess, DeviceSpace, Execution, Refused, Translate
 
 __all__ = ["DeviceAccess", "Done", "Faulted", "Missed", "NotUnderstood", "Outcome", "Translate", "emulate"]
 
@@ -60,7 +59,7 @@ class Missed:
 Outcome: TypeAlias = Done | NotUnderstood | Faulted | Missed
 
 
-def emulate(core: LiveCore, code: bytes, gpa: int, bus: Bus, translate: Translate | None = None) -> Outcome:
+def emulate(core: LiveCore, code: bytes, gpa: int, bus: DeviceSpace, translate: Translate | None = None) -> Outcome:
     """Carry out the instruction at RIP, whose access to guest-physical ``gpa`` left the guest.
 
     code: up to 15 bytes from RIP. bus: the devices by guest-physical address. translate: the way to the other

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from vlab.isa.control import EFlags
-from vlab.machine.bus import Bus
 from vlab.machine.core import LiveCore
 from vlab.machine.memory import PAGE
 from vlab.machine.mmu import NestedFault
@@ -56,6 +55,19 @@ class Device:
 Place: TypeAlias = Ram | Device
 
 
+class DeviceSpace(Protocol):
+    """Guest-physical addresses outside RAM, as a memory operand meets them."""
+
+    def find(self, address: int, /) -> object | None:
+        """Give whatever answers at the address, None for nothing."""
+
+    def read(self, address: int, size: int, /) -> int:
+        """Read ``size`` bytes."""
+
+    def write(self, address: int, size: int, value: int, /) -> None:
+        """Write ``size`` bytes."""
+
+
 class Execution:
     """One instruction on its way.
 
@@ -64,7 +76,7 @@ class Execution:
     """
 
     def __init__(
-        self, core: LiveCore, instruction: MmioInstruction, gpa: int, bus: Bus, translate: Translate
+        self, core: LiveCore, instruction: MmioInstruction, gpa: int, bus: DeviceSpace, translate: Translate
     ) -> None:
         self.core = core
         self.instruction = instruction

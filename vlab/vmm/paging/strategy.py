@@ -11,6 +11,7 @@ from vlab.machine.core import LiveCore
 from vlab.machine.machine import Machine
 from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.mmio import Translate
 from vlab.vmm.verdicts import Verdict
 
 
@@ -24,8 +25,11 @@ class PagingHost(Protocol):
     def intercepts_changed(self) -> None:
         """Tell the processor that the control area of the VMCB was changed."""
 
-    def emulate_device_access(self, gpa: int) -> Verdict:
-        """Carry out the guest's instruction at RIP against the device at ``gpa``."""
+    def emulate_device_access(self, gpa: int, translate: Translate | None = None) -> Verdict:
+        """Carry out the guest's instruction at RIP against the device at ``gpa``.
+
+        translate: how a second memory operand is reached, where the processor's own tables do not say.
+        """
 
 
 class PagingStrategy(Protocol):

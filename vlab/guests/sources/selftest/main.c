@@ -3,6 +3,7 @@
  *
  * Only what every real processor does is checked. What an emulator gets wrong can be left out by name:
  * skip=NAME,NAME on the command line (sources/README.md lists what QEMU's TCG needs). */
+#include "apic.h"
 #include "check.h"
 #include "console.h"
 #include "port.h"
@@ -42,6 +43,7 @@ void kernel_main(const struct multiboot_info *info)
     out8(PIC_MASTER_MASK, 0xFF);
     out8(PIC_SLAVE_MASK, 0xFF);
     load_tables();
+    apic_virtual_wire();
 
     test_processor();
     test_exceptions();
@@ -52,6 +54,8 @@ void kernel_main(const struct multiboot_info *info)
     test_system_calls();
     test_virtual_8086();
     test_real_mode();
+    test_interrupts();
+    test_local_apic();
 
     if (counts.failed)
         say("FAIL %u/%u\n", counts.failed, counts.failed + counts.passed);

@@ -1,0 +1,67 @@
+"""What is behind guest-physical pages, as shadow entries ready to be narrowed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vlab.machine.memory import LARGE_PAGE, PAGE
+from vlab.vmm.guest_memory import Backing, GuestMemory
+from vlab.vmm.paging.shadow.entries import LARGE, LEAF, NO_EXECUTE, WRITABLE
+
+NOTHING: Final = 0
+
+
+class PhysicalMap:
+    """A guest's physical memory map, remembered page by page; ``forget`` it when the map changes."""
+
+    def __init__(self, memory: GuestMemory) -> None:
+        self._memory = memory
+        self._pages: dict[int, int] = {}
+        self._large: dict[int, int] = {}
+        self._tables: dict[int, int] = {}
+
+    def page(self, gfn: int) -> int:
+        """Give the widest entry for the 4 KiB page with guest frame number ``gfn``; NOTHING where none is."""
+        entry = self._pages.get(gfn)
+        if entry is None:
+            entry = self._pages[gfn] = self._find(gfn)
+        return entry
+
+    def _find(self, gfn: int) -> int:
+        region = self._memory.find(gfn * PAGE)
+        if region is None:
+            return NOTHING
+        entry = region.hpa + gfn * PAGE - region.gpa | LEAF
+        if region.backing is Backing.WINDOW:
+            return entry | WRITABLE | NO_EXECUTE
+        return entry | WRITABLE if region.writable else entry
+
+    def large(self, number: int) -> int:
+        """Give the widest entry for 2 MiB page ``number``; NOTHING unless all of it is RAM in one piece."""
+        entry = self._large.get(number)
+        if entry is None:
+            gpa = number * LARGE_PAGE
+            region = self._memory.find(gpa)
+            entry = NOTHING
+            if region is not None and region.backing is Backing.RAM:
+                hpa = region.hpa + gpa - region.gpa
+                if gpa + LARGE_PAGE <= region.gpa + region.size and not hpa % LARGE_PAGE:
+                    entry = hpa | LEAF | LARGE | WRITABLE
+            self._large[number] = entry
+        return entry
+
+    def memory(self, gfn: int) -> int | None:
+        """Give the host-physical address of a page of RAM or firmware, which can hold page tables; else None."""
+        hpa = self._tables.get(gfn)
+        if hpa is None:
+            region = self._memory.find(gfn * PAGE)
+            if region is None or region.backing is Backing.WINDOW:
+                return None
+            hpa = self._tables[gfn] = region.hpa + gfn * PAGE - region.gpa
+        return hpa
+
+    def forget(self) -> None:
+        """Drop what is remembered."""
+        self._pages.clear()
+        self._large.clear()
+        self._tables.clear()
