@@ -82,7 +82,7 @@ def _multiboot(name: str, *sources: str, bits: int = 32, parts: tuple[Recipe, ..
     return Recipe(name, SOURCES / name, sources, bits, script, "elf32-i386", IMAGES / f"{name}.elf", parts)
 
 
-_SELFTEST = ("entry.S", "main.c", "check.c", "trap32_entry.S", "trap32.c", "tables.c", "actions.S", "test_processor.c", "test_exceptions.c", "rings.S", "test_rings.c", "gates16.S", "test_gates16.c", "tasks.S", "test_tasks.c", "test_ports.c", "sysenter.S", "test_sysenter.c", "v86.S", "test_v86.c", "real.S", "test_real.c", "timer.c", "irq.S", "test_interrupts.c", "test_apic.c")
+_SELFTEST = ("entry.S", "main.c", "check.c", "trap32_entry.S", "trap32.c", "tables.c", "actions.S", "test_processor.c", "test_exceptions.c", "rings.S", "test_rings.c", "gates16.S", "test_gates16.c", "tasks.S", "test_tasks.c", "test_ports.c", "sysenter.S", "test_sysenter.c", "v86.S", "test_v86.c", "real.S", "test_real.c", "timer.c", "irq.S", "test_interrupts.c", "test_apic.c", "test_paging.c")
 
 _ROM_PARTS = "post fault serial vga video keyboard keymap disk clock system boot"
 _ROM_SOURCES = ("entry.S", *(f"{part}.c" for part in _ROM_PARTS.split()))

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from vlab.isa.control import CR4
+from vlab.isa.msr import Msr
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.machine import cpu, decode_assist, port_permission, system_calls
@@ -216,6 +218,7 @@ class Processor:
             _ENGINE_EXIT + SvmExit.CPUID: self._cpuid,
             _ENGINE_EXIT + SvmExit.MSR: self._msr,
             _ENGINE_EXIT + SvmExit.RDTSC: self._rdtsc,
+            _ENGINE_EXIT + SvmExit.RDPMC: self._rdpmc,
             _ENGINE_EXIT + SvmExit.RDTSCP: self._rdtsc,
             _ENGINE_EXIT + SvmExit.SWINT: self._software_interrupt,
             _ENGINE_EXIT + SvmExit.ICEBP: self._icebp,
@@ -223,7 +226,7 @@ class Processor:
         for vector in range(32):
             table[_EXCEPTIONS + vector] = self._deliver_exception
         for code in (
-            SvmExit.RDPMC, SvmExit.RSM, SvmExit.VMRUN, SvmExit.VMMCALL, SvmExit.VMLOAD, SvmExit.VMSAVE,
+            SvmExit.RSM, SvmExit.VMRUN, SvmExit.VMMCALL, SvmExit.VMLOAD, SvmExit.VMSAVE,
             SvmExit.STGI, SvmExit.CLGI, SvmExit.SKINIT, SvmExit.INVLPGA, SvmExit.MONITOR, SvmExit.MWAIT,
         ):  # fmt: skip
             table[_ENGINE_EXIT + code] = self._undefined
@@ -281,6 +284,17 @@ class Processor:
         if with_aux:
             words[1] = self.core.tsc_aux & 0xFFFFFFFF
         self.skip(3 if with_aux else 2)
+
+    def _rdpmc(self, _number: int) -> int | None:
+        """RDPMC: the counters of the MSRs, which count nothing (APM3 "RDPMC": PCE, number)."""
+        core, words = self.core, self.core.words
+        number = words[1] & 0xFFFFFFFF
+        if number > 3 or (core.cpl and not core.cr4 & CR4.PCE.mask):
+            return self.raise_fault(CpuFault(Vector.GP, 0))
+        value = self.msrs.read(Msr.PERF_CTR0 + number) or 0
+        words[0], words[2] = value & 0xFFFFFFFF, value >> 32 & 0xFFFF
+        self.skip(2)
+        return None
 
     def _msr(self, _number: int) -> int | None:
         if not self.access_msr(write=bool(self.engine.error_code())):

@@ -38,7 +38,7 @@ _M1, _M2 = InterceptMisc1, InterceptMisc2
 _MISC1: Final = sum(
     field.mask
     for field in (
-        _M1.INTR, _M1.NMI, _M1.VINTR, _M1.RDPMC, _M1.CPUID, _M1.HLT, _M1.INVLPGA, _M1.IOIO, _M1.MSR,
+        _M1.INTR, _M1.NMI, _M1.VINTR, _M1.CPUID, _M1.HLT, _M1.INVLPGA, _M1.IOIO, _M1.MSR,
         _M1.TASK_SWITCH, _M1.SHUTDOWN,
     )
 )  # fmt: skip

@@ -262,6 +262,26 @@ call_gate_target:                       # ring 0, on the ring 0 stack, the param
         AT      write, mov [eax], al
         ret
 
+        ACTION  write_word
+        mov     eax, [esp + 4]
+        AT      write_word, mov [eax], ax
+        ret
+
+        ACTION  read_with_ac
+        mov     eax, [esp + 4]
+        stac
+        AT      read_with_ac, mov al, [eax]
+        clac
+        ret
+
+        ACTION  lose_stack              # the argument is an address where no stack is
+        push    ebx
+        mov     ebx, esp
+        mov     esp, [esp + 8]
+        AT      lose_stack, int VECTOR_USER
+        pop     ebx
+        ret
+
         ACTION  call
         mov     eax, [esp + 4]
         AT      call, call eax

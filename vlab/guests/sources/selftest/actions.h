@@ -26,7 +26,7 @@ ACTION(in8); ACTION(out8); ACTION(in16); ACTION(in32); ACTION(insb); ACTION(outs
 ACTION(popf_all); ACTION(call_gate); ACTION(call_gate_absent); ACTION(spin);
 
 /* Memory; the argument is the address. */
-ACTION(read); ACTION(write); ACTION(call);
+ACTION(read); ACTION(write); ACTION(write_word); ACTION(call); ACTION(read_with_ac); ACTION(lose_stack);
 
 /* What popf_all left in EFLAGS, and what the call gate's target found. */
 extern volatile uint32_t seen_eflags, seen_gate_cs, seen_gate_first, seen_gate_second;

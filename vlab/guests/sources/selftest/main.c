@@ -54,6 +54,7 @@ void kernel_main(const struct multiboot_info *info)
     test_system_calls();
     test_virtual_8086();
     test_real_mode();
+    test_paging();
     test_interrupts();
     test_local_apic();
 

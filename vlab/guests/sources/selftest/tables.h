@@ -35,6 +35,9 @@ extern struct tss32 main_task, other_task, fault_task;
 extern struct tss16 main_task_16;
 extern uint64_t gdt[GDT_ENTRIES];
 
+/* The fault task (tasks.S) notes where the old task was, and lets it go on at `resume_eip`. */
+extern uint32_t fault_eip, resume_eip;
+
 /* Fill everything in and load GDTR, IDTR, LDTR and TR. Every vector leads to `trap_entries`. */
 void load_tables(void);
 

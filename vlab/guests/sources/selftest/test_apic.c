@@ -170,9 +170,9 @@ static void virtual_wire(void)
 {
     trap_set_handler(IRQ_BASE, on_vector);
     timer_start(TIMER_FAST);
-    timer_once(TIMER_FAST);
-    pic_mask(0xFE);
     put(LVT_LINT0, DELIVER_EXTINT | MASKED);
+    pic_mask(0xFE);
+    timer_once(TIMER_FAST);
     for (unsigned patience = PATIENCE / 10; !(pic_requests() & 1) && patience; patience--)
         ;
     open_window();

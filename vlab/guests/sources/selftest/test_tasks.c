@@ -13,7 +13,7 @@ extern volatile struct {
 } task_seen;
 extern const char other_task_stack_top[], fault_task_stack_top[];
 
-static uint32_t fault_eip, resume_eip;
+uint32_t fault_eip, resume_eip;
 
 /* Called by the fault task: let the old task go on elsewhere, with a usable stack for ring 0. */
 void fault_task_repair(void)
@@ -21,6 +21,8 @@ void fault_task_repair(void)
     fault_eip = main_task.eip;
     main_task.eip = resume_eip;
     main_task.ss0 = KERNEL_DATA;
+    if (main_task.eip == (uint32_t)after_lose_stack)
+        main_task.esp = main_task.ebx; /* where that action keeps its own */
 }
 
 static uint32_t type_of(uint16_t selector)

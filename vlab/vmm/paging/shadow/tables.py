@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, TypeAlias
 
 from vlab.machine.memory import PAGE, PhysicalMemory
+from vlab.vmm.paging.shadow.entries import LINK
 
 Key: TypeAlias = tuple[int, ...]
 
@@ -74,10 +75,13 @@ class ShadowTable:
     the guest's table that it mirrors, None for one that lies inside one large page of the guest's, or in no page
     at all. first: index of the guest's entry that its entry 0 stands for. span: how many of its entries stand for
     one of the guest's: 2 in the directories of legacy paging, whose entries map 4 MiB. ``children``: the tables
-    that its entries point to. ``references``: how many entries (and registers) point to it.
+    that its entries point to. ``references``: how many entries (and registers) point to it. ``link``: the bits of
+    an entry that points to a table.
     """
 
-    __slots__ = ("children", "first", "first_word", "frame", "key", "level", "references", "source", "span")
+    __slots__ = (
+        "children", "first", "first_word", "frame", "key", "level", "link", "references", "source", "span",
+    )  # fmt: skip
 
     def __init__(
         self, key: Key, frame: int, level: int, source: GuestTable | None, first: int = 0, span: int = 1
@@ -91,3 +95,4 @@ class ShadowTable:
         self.span = span
         self.children: dict[int, ShadowTable] = {}
         self.references = 0
+        self.link = LINK
