@@ -45,5 +45,23 @@ def test_every_command_and_option_that_is_named_exists(document: str) -> None:
         assert set(re.findall(r"(?<!\S)--[a-z]+", rest)) <= options, f"vlab {name}{rest}"
 
 
+def sessions() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text_of("README.md"), re.DOTALL)
+
+
+def test_the_first_python_session_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(sessions()[0], {})
+    output = capsys.readouterr().out
+    for words in ("the guest ended with status 0 (success)", "ring 0 -> ring 3", "IOIO", "time_ns"):
+        assert words in output
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_the_linux_session_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec("import vlab\n" + sessions()[1], {})
+    assert "walk of 0xffffffff81000000" in capsys.readouterr().out
+
+
 def commands_below(command: click.Command) -> list[click.Command]:
     return [command, *command.commands.values()] if isinstance(command, click.Group) else [command]

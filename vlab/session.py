@@ -9,9 +9,13 @@ vm.walk(0xffffffff81000000)
 
 from __future__ import annotations
 
+import _thread
+import atexit
+import functools
 import hashlib
 import weakref
 from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -84,11 +88,11 @@ class VM:
         self._monitor, self.loaded = factory.build(settings, machine)
         self.console: Final = Console()
         self.debug_console: Final = Console()
-        self._runner: Final = Runner(self._monitor)
-        self._seen = 0
+        self._runner: Final = Runner(self._monitor, partial(_release, self._monitor, machine is None))
         self._exits = Exits(self._monitor.recorder)
         self._wire()
-        self._finalizer = weakref.finalize(self, _close, self._monitor, self._runner, machine is None)
+        self._finalizer = weakref.finalize(self, _let_go, self._runner, machine is None)
+        _mind_the_exit()
 
     def _wire(self) -> None:
         monitor, console = self._monitor, self.console
@@ -101,6 +105,7 @@ class VM:
             if byte == watch[0]:
                 monitor.wake()
 
+        console.on_problem = monitor.raise_later
         monitor.board.events.output = output
         monitor.board.events.debug_output = self.debug_console.write
 
@@ -113,15 +118,10 @@ class VM:
         that is asked between blocks of guest code. timeout: seconds of wall time. exits: stop after so many
         more.
         """
-        self._check_idle()
-        reached = self._reached(until)
-        recorder = self._monitor.recorder
-        self._monitor.exit_goal = None if exits is None else recorder.total + exits
-        try:
-            return self._runner.run(reached, timeout)
-        finally:
-            self._monitor.exit_goal = None
-            self._watch[0] = -1
+        self._check_open()
+        if exits is not None and self._monitor.recorder.level == "off":
+            raise UnusableInput("exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'")
+        return self._runner.run(self._reached(until), timeout, exits)
 
     def step(self) -> Stop:
         """Run to the end of the next exit. Raises UnusableInput on the bare machine, which has none."""
@@ -131,7 +131,7 @@ class VM:
 
     def start(self, until: Until = None, *, timeout: float | None = None) -> None:
         """Run in the background; ``wait``, ``pause`` and everything that reads the machine work meanwhile."""
-        self._check_idle()
+        self._check_open()
         self._runner.start(self._reached(until), timeout)
 
     def wait(self, timeout: float | None = None) -> Stop | None:
@@ -167,25 +167,12 @@ class VM:
         if until is None:
             return lambda: False
         if not isinstance(until, str):
-            condition = until
-            return lambda: condition(self)
+            return partial(_holds, until, weakref.ref(self))
         if not until:
             raise UnusableInput("until: the text to wait for is empty; give at least one character")
-        wanted, data = until.encode(), self.console.data
+        wanted = until.encode()
         self._watch[0] = wanted[-1]
-
-        def appeared() -> bool:
-            place = data.find(wanted, self._seen)
-            if place >= 0:
-                self._seen = place + len(wanted)
-            return place >= 0
-
-        return appeared
-
-    def _check_idle(self) -> None:
-        self._check_open()
-        if self._runner.running:
-            raise UnusableInput("run: this VM runs in the background already; pause() or wait() for it first")
+        return partial(self.console.appeared, wanted)
 
     def _check_open(self) -> None:
         if not self._finalizer.alive:
@@ -282,8 +269,12 @@ class VM:
     # --- the end ----------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop the guest and give its memory back. Harmless when called again, or while it runs."""
-        self._finalizer()
+        """Stop the guest and give its memory back. Harmless when called again, or while it runs.
+
+        From what the run itself calls (a predicate, a handler), it comes about when that returns.
+        """
+        self._finalizer.detach()
+        self._runner.close()
 
     def __enter__(self) -> VM:
         return self
@@ -305,8 +296,14 @@ def _digest(monitor: Monitor) -> str:
     return digest.hexdigest()
 
 
-def _close(monitor: Monitor, runner: Runner, own_machine: bool) -> None:
-    runner.pause()
+def _holds(condition: Callable[[VM], bool], reference: weakref.ref[VM]) -> bool:
+    """Ask the condition; the run itself does not keep the VM alive, and has nothing to wait for without it."""
+    vm = reference()
+    return vm is None or condition(vm)
+
+
+def _release(monitor: Monitor, own_machine: bool) -> None:
+    """Give back what a VM has; it does not run any more."""
     machine = monitor.machine
     with machine.lock:
         monitor.close()
@@ -314,3 +311,26 @@ def _close(monitor: Monitor, runner: Runner, own_machine: bool) -> None:
             machine.close()
         else:
             monitor.memory.close()
+
+
+def _let_go(runner: Runner, own_machine: bool) -> None:
+    """Close a VM that nobody refers to, from wherever the garbage was collected: never wait there."""
+    if _leaving or (own_machine and not runner.busy):
+        runner.close()
+    else:
+        _thread.start_new_thread(runner.close, ())
+
+
+_leaving = False
+"""Whether Python is about to end: no thread may begin then, and all guests must stop before."""
+
+
+@functools.cache
+def _mind_the_exit() -> None:
+    """Note the end of Python before ``weakref`` does, which calls what is registered in reverse order."""
+
+    def leave() -> None:
+        global _leaving
+        _leaving = True
+
+    atexit.register(leave)

@@ -82,7 +82,28 @@ def _multiboot(name: str, *sources: str, bits: int = 32, parts: tuple[Recipe, ..
     return Recipe(name, SOURCES / name, sources, bits, script, "elf32-i386", IMAGES / f"{name}.elf", parts)
 
 
-_SELFTEST = ("entry.S", "main.c", "check.c", "trap32_entry.S", "trap32.c", "tables.c", "actions.S", "test_processor.c", "test_exceptions.c", "rings.S", "test_rings.c", "gates16.S", "test_gates16.c", "tasks.S", "test_tasks.c", "test_ports.c", "sysenter.S", "test_sysenter.c", "v86.S", "test_v86.c", "real.S", "test_real.c", "timer.c", "irq.S", "test_interrupts.c", "test_apic.c", "test_paging.c")
+_SELFTEST_64 = Recipe(
+    "selftest64",
+    SOURCES / "selftest" / "long",
+    (
+        *("entry.S", "main64.c", "tables64.c", "actions64.S", "test_exceptions64.c", "test_rings64.c"),
+        *("test_paging64.c", "test_syscall64.c", "syscall64.S", "test_modes64.c", "../check.c"),
+        *("../../lib/trap64.c", "../../lib/trap64_entry.S", "../../lib/console.c", "../../lib/memory.c"),
+    ),
+    64,
+    "long.ld",
+    "binary",
+    IMAGES / "selftest64.bin",
+)
+"""Not an image of its own: the selftest takes it in."""
+
+_SELFTEST = (
+    *("entry.S", "main.c", "check.c", "tables.c", "trap32.c", "trap32_entry.S", "actions.S", "timer.c"),
+    *("test_processor.c", "test_exceptions.c", "test_rings.c", "rings.S", "test_gates16.c", "gates16.S"),
+    *("test_tasks.c", "tasks.S", "test_ports.c", "test_sysenter.c", "sysenter.S", "test_v86.c", "v86.S"),
+    *("test_real.c", "real.S", "test_paging.c", "test_interrupts.c", "irq.S", "test_apic.c"),
+    *("test_long.c", "long_image.S"),
+)
 
 _ROM_PARTS = "post fault serial vga video keyboard keymap disk clock system boot"
 _ROM_SOURCES = ("entry.S", *(f"{part}.c" for part in _ROM_PARTS.split()))
@@ -96,6 +117,6 @@ RECIPES: tuple[Recipe, ...] = (
     _multiboot(
         "longmode", *("entry.S", "main.c", "tables.c", "walk.c", "faults.c", "user.S"), *_TRAPS, *_CONSOLE, bits=64
     ),
-    _multiboot("selftest", *_SELFTEST, *_CONSOLE),
+    _multiboot("selftest", *_SELFTEST, *_CONSOLE, parts=(_SELFTEST_64,)),
 )
 """Every bundled image, the firmware included."""

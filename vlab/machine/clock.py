@@ -45,12 +45,16 @@ class Clock(Protocol):
 
 
 class DeterministicClock:
-    """Time from executed blocks. counter: the engine's control words, whose first is the block count."""
+    """Time from executed blocks. counter: the engine's control words, whose first is the block count.
+
+    ``skipped``: how much of the time in ns passed without executing.
+    """
 
     name = "deterministic"
 
     def __init__(self, counter: memoryview) -> None:
         self._counter = counter
+        self.skipped = 0
         self._base = 0
         self._origin: int | None = None
 
@@ -69,6 +73,7 @@ class DeterministicClock:
 
     def skip(self, ns: int) -> None:
         self._base += ns
+        self.skipped += ns
 
     def set(self, ns: int) -> None:
         self._base = ns
@@ -114,11 +119,12 @@ class RealtimeClock:
 class Alarm:
     """One device's wake-up call. ``when``: virtual ns, or None while it is not set."""
 
-    __slots__ = ("_alarms", "expire", "when")
+    __slots__ = ("_alarms", "expire", "index", "when")
 
-    def __init__(self, alarms: Alarms, expire: Callable[[], None]) -> None:
+    def __init__(self, alarms: Alarms, expire: Callable[[], None], index: int) -> None:
         self._alarms = alarms
         self.expire = expire
+        self.index = index
         self.when: int | None = None
 
     def schedule(self, when: int | None) -> None:
@@ -129,27 +135,39 @@ class Alarm:
 
 
 class Alarms:
-    """All alarms of one virtual machine. ``next``: the earliest time, FOREVER when none is set."""
+    """All alarms of one virtual machine. ``next``: the earliest time, FOREVER when none is set.
+
+    Nothing here remembers the order of calls: alarms set to the same times go off in the same order, whether
+    their devices set them as the guest asked or all at once when a snapshot was restored.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heap: list[tuple[int, int, Alarm]] = []
-        self._serial = 0
+        self._count = 0
         self.next = FOREVER
         self.on_earlier: Callable[[], None] = lambda: None
 
     def alarm(self, expire: Callable[[], None]) -> Alarm:
-        """Make an alarm that calls ``expire``."""
-        return Alarm(self, expire)
+        """Make an alarm that calls ``expire``; of those due at one time the first made goes off first."""
+        self._count += 1
+        return Alarm(self, expire, self._count)
 
     def changed(self, alarm: Alarm) -> None:
         """Note an alarm's new time; outdated entries are dropped when they come up."""
         if alarm.when is not None:
-            self._serial += 1
-            heapq.heappush(self._heap, (alarm.when, self._serial, alarm))
-            if alarm.when < self.next:
-                self.next = alarm.when
-                self.on_earlier()
+            heapq.heappush(self._heap, (alarm.when, alarm.index, alarm))
+        before = self.next
+        self._look()
+        if self.next < before:
+            self.on_earlier()
+
+    def _look(self) -> None:
+        """Find the earliest time that is still meant."""
+        heap = self._heap
+        while heap and heap[0][2].when != heap[0][0]:
+            heapq.heappop(heap)
+        self.next = heap[0][0] if heap else FOREVER
 
     def run_due(self) -> None:
         """Call every alarm whose time has come, in the order of their times."""
@@ -161,10 +179,15 @@ class Alarms:
             elif when <= now:
                 heapq.heappop(heap)
                 alarm.when = None
-                alarm.expire()
+                try:
+                    alarm.expire()
+                except BaseException:
+                    if alarm.when is None:
+                        alarm.schedule(when)  # a device of a student's that raised is asked again
+                    raise
             else:
                 break
-        self.next = heap[0][0] if heap else FOREVER
+        self._look()
 
     def reset(self) -> None:
         """Cancel all: the devices are about to be restored and set theirs again."""

@@ -118,7 +118,7 @@ class Engine:
         self.error = 0
         self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
-        self._refused: tuple[bytes, int] | None = None
+        self._refused: tuple[bytes, int, int] | None = None
         self._raised: BaseException | None = None
         self._instruction = STOPPED
         self._instruction_rip = 0
@@ -129,6 +129,7 @@ class Engine:
         self.words = self.bytes[: self.layout.size // 8 * 8].cast("Q")
         self.words32 = self.bytes.cast("I")
         self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
+        self.flags = self.layout.env + 8 * reg.EFLAGS, self.layout.env + 4 * reg.HFLAGS
         self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
         self.stop_function: int = ctypes.cast(_stop, ctypes.c_void_p).value or 0
         self.stops = self._make_stops(counting)
@@ -298,7 +299,7 @@ class Engine:
         touch memory, so every translation is taken away; then the registers are put back.
         """
         if self._refused is None:
-            self._refused = (bytes(self.bytes), code)
+            self._refused = (bytes(self.bytes), code, self._deadline_words[0])
             empty = self._host.empty_table
             self.words[reg.CR3] = empty
             self.set_u64(reg.NESTED_CR3, empty)
@@ -317,7 +318,7 @@ class Engine:
     def _settle(self) -> int:
         code = STOPPED
         if self._refused is not None:
-            saved, code = self._refused
+            saved, code, self._deadline_words[0] = self._refused
             self._refused = None
             self.bytes[:] = saved
             self._interrupt_request.value = 0

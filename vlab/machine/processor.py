@@ -61,8 +61,8 @@ class Processor:
 
     counting: see ``Engine``. ``core`` are its registers, ``mmu`` the microcode's view of memory, ``msrs`` its
     model-specific registers. After ``run``, ``info1`` and ``info2`` qualify the exit, ``event`` is the
-    exception that it is about or that was being delivered, ``chain`` tells a triple fault and ``failure`` any
-    other shutdown.
+    exception that it is about or that was being delivered, ``during`` the event whose delivery it interrupted,
+    ``chain`` tells a triple fault and ``failure`` any other shutdown.
     """
 
     def __init__(self, memory: PhysicalMemory, host: HostLayout, *, counting: bool = True) -> None:
@@ -77,6 +77,7 @@ class Processor:
         self.info1 = 0
         self.info2 = 0
         self.event: Event | None = None
+        self.during: Event | None = None
         self.chain: tuple[FaultRecord, ...] = ()
         self.failure = ""
         self._fault: CpuFault | None = None
@@ -146,6 +147,7 @@ class Processor:
     def run(self) -> int:
         """Execute until an exit that belongs to the owner; give its SVM exit code, or STOPPED."""
         engine, owned, microcode = self.engine, self._owned, self._microcode
+        self.during = None
         while True:
             number = engine.run()
             if number in owned:
@@ -181,10 +183,11 @@ class Processor:
 
     def inject(self, event: Event) -> int | None:
         """Deliver an event to the program on the processor; None, or the exit that came of it."""
+        self.during = None
         try:
             outcome = deliver(self.core, event, intercepts=self._intercepts)
         except NestedFault as fault:
-            self.info1, self.info2, self.event = fault.code, fault.gpa, event
+            self.info1, self.info2, self.event, self.during = fault.code, fault.gpa, event, event
             return SvmExit.NPF
         self.core.refresh()
         if isinstance(outcome, Delivered):
@@ -195,7 +198,7 @@ class Processor:
             self.chain = outcome.chain
             return SvmExit.SHUTDOWN
         if isinstance(outcome, Intercepted):
-            self.event = outcome.fault
+            self.event, self.during = outcome.fault, outcome.during
             self.info1, self.info2 = outcome.fault.error_code or 0, outcome.fault.address or 0
             return SvmExit.EXCP_DE + outcome.fault.vector
         return self._give_up("a task switch was intercepted that nobody asked to see")

@@ -14,9 +14,12 @@ from __future__ import annotations
 import ctypes
 from typing import Final, Protocol
 
+from vlab.machine.registers import VIRTUAL_INTERRUPT
+
 NEVER: Final = (1 << 64) - 1
 NO_INTERRUPT: Final = NEVER
 VMEXIT_VINTR: Final = 0x164
+_IF, _SHADOW = 0x200, 8  # in eflags; in hflags: the instruction after STI or a load of SS
 
 
 class Control(ctypes.Structure):
@@ -28,15 +31,21 @@ class Control(ctypes.Structure):
         ("interrupt", ctypes.c_uint64),
         ("pending", ctypes.c_void_p),
         ("stop", ctypes.c_void_p),
+        ("eflags", ctypes.c_void_p),
+        ("hflags", ctypes.c_void_p),
     ]
 
 
 class Hooks(Protocol):
-    """What the engine offers for installing hooks; callbacks are C function pointers."""
+    """What the engine offers for installing hooks; callbacks are C function pointers.
+
+    pending, flags: addresses of the emulator's interrupt_request, and of its eflags and hflags.
+    """
 
     handle: int
     stop_function: int
     pending: int
+    flags: tuple[int, int]
 
     def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
         """Install a hook over the range and give its handle."""
@@ -68,7 +77,7 @@ class _Counting:
     counts = True
 
     def __init__(self, hooks: Hooks) -> None:
-        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function)
+        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function, *hooks.flags)
         self.words = memoryview(self.control).cast("B").cast("Q")
 
     def arm(self, deadline: int) -> None:
@@ -113,8 +122,14 @@ class PythonStops(_Counting):
     def __init__(self, hooks: Hooks) -> None:
         super().__init__(hooks)
         words, stop = self.words, hooks.stop
+        pending = ctypes.c_uint32.from_address(hooks.pending)
+        eflags, hflags = map(ctypes.c_uint32.from_address, hooks.flags)
 
         def block(_engine: int, _address: int, _size: int, _data: int) -> None:
+            if pending.value & VIRTUAL_INTERRUPT and eflags.value & _IF and not hflags.value & _SHADOW:
+                words[2], pending.value = VMEXIT_VINTR, 0
+                stop()
+                return
             count = words[0]
             if count >= words[1]:
                 stop()

@@ -78,20 +78,16 @@ class Svm:
             code = processor.run()
             if code == STOPPED:
                 return code
+        words[_EXITINTINFO] = _interrupted(processor.during)
         _EXIT.pack_into(
             self._memory.bytes, self.current + _EXIT_OFFSET, code, processor.info1, processor.info2  # type: ignore[operator]
         )
         return code
 
     def _inject(self, raw: int) -> int | None:
-        """Deliver EVENTINJ (APM2 15.20); a fault on the way that ends in an exit leaves it in EXITINTINFO."""
-        words = self._words
-        words[_EVENTINJ], words[_EXITINTINFO] = raw & ~_VALID, 0
-        event = _event(EventInjection(raw), self._processor)
-        code = self._processor.inject(event)
-        if code is not None and code != SvmExit.SHUTDOWN:
-            words[_EXITINTINFO] = raw
-        return code
+        """Deliver EVENTINJ (APM2 15.20); give the exit that came of it, if any."""
+        self._words[_EVENTINJ] = raw & ~_VALID
+        return self._processor.inject(_event(EventInjection(raw), self._processor))
 
     def _load_controls(self) -> None:
         words, base = self._words, self.current or 0
@@ -127,6 +123,11 @@ def _event(injection: EventInjection, processor: Processor) -> Event:
     if kind is EventKind.EXCEPTION and vector == Vector.PF:
         return Event(kind, vector, code, processor.core.cr2)  # whoever injects #PF has set CR2 (APM2 15.20)
     return Event(kind, vector, code)
+
+
+def _interrupted(during: Event | None) -> int:
+    """Give EXITINTINFO (APM2 15.7.2) of an exit; 0 where the instruction that raised the event runs again."""
+    return 0 if during is None or during.instruction_length else injection_of(during)
 
 
 def injection_of(event: Event) -> EventInjection:

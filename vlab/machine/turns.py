@@ -20,6 +20,11 @@ class Turns:
         self._depth = 0
 
     @property
+    def mine(self) -> bool:
+        """Whether the calling thread has its turn."""
+        return self._holder == threading.get_ident()
+
+    @property
     def wanted(self) -> bool:
         """Whether another thread waits for its turn."""
         return bool(self._queue)
@@ -36,7 +41,16 @@ class Turns:
                 return
             turn = threading.Event()
             self._queue.append(turn)
-        turn.wait()
+        try:
+            turn.wait()
+        except BaseException:  # Ctrl-C: give the place in the queue up
+            with self._guard:
+                if turn in self._queue:
+                    self._queue.remove(turn)
+                    raise
+                self._holder, self._depth = me, 1
+            self.release()
+            raise
         with self._guard:
             self._holder, self._depth = me, 1
 

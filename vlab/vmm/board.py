@@ -196,9 +196,9 @@ class Board:
     # --- interrupts -------------------------------------------------------------------------------------
 
     def _set_interrupt(self, level: bool) -> None:
-        if level and not self.interrupt:
-            self.events.attention()
-        self.interrupt = level
+        if level != self.interrupt:
+            self.interrupt = level
+            self.events.attention()  # when it falls, too: a window that was asked for is not wanted any more
 
     def _pic_output(self, level: bool) -> None:
         """The 8259's INT pin is wired to LINT0, and to the processor itself while the APIC is switched

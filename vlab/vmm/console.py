@@ -13,15 +13,30 @@ class Console:
 
     def __init__(self) -> None:
         self.data = bytearray()
+        self.on_problem: Callable[[BaseException], None] = lambda _problem: None
         self._listeners: list[Callable[[bytes], None]] = []
+        self._waited_for = 0
 
     def write(self, byte: int) -> None:
-        """Take a byte from the serial port."""
+        """Take a byte from the serial port.
+
+        What a listener raises goes to ``on_problem``: the guest's instruction is done, and all listeners heard.
+        """
         self.data.append(byte)
         if self._listeners:
             piece = bytes((byte,))
             for listener in tuple(self._listeners):
-                listener(piece)
+                try:
+                    listener(piece)
+                except BaseException as problem:
+                    self.on_problem(problem)
+
+    def appeared(self, text: bytes) -> bool:
+        """Whether ``text`` has come after the text for which this was last true."""
+        place = self.data.find(text, self._waited_for)
+        if place >= 0:
+            self._waited_for = place + len(text)
+        return place >= 0
 
     def subscribe(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
         """Call ``listener`` with new output; give a function that ends it."""
@@ -36,6 +51,7 @@ class Console:
     def truncate(self, length: int) -> None:
         """Forget output after the first ``length`` bytes: time was turned back."""
         del self.data[length:]
+        self._waited_for = min(self._waited_for, length)
 
     def __str__(self) -> str:
         return self.text

@@ -140,16 +140,15 @@ class HardwareMonitor(Monitor):
         """Inject through EVENTINJ, or ask for a VINTR exit once the guest can take it (APM2 15.20,
         15.21.4).
         """
-        words = self._words
-        if not self.board.interrupt:
-            words[_INT_CTL] &= ~_V_IRQ
-        elif words[_EVENTINJ] & _VALID or not self.core.interrupts_enabled:
+        words, board = self._words, self.board
+        if board.interrupt and self.core.interrupts_enabled and not words[_EVENTINJ] & _VALID:
+            vector = board.acknowledge()
+            self._note_interrupt(vector)
+            words[_EVENTINJ] = EventInjection.interrupt(vector)
+        if board.interrupt:
             words[_INT_CTL] |= _V_IRQ
         else:
             words[_INT_CTL] &= ~_V_IRQ
-            vector = self.board.acknowledge()
-            self._note_interrupt(vector)
-            words[_EVENTINJ] = EventInjection.interrupt(vector)
 
     # --- the exit loop ----------------------------------------------------------------------------------
 
@@ -167,12 +166,15 @@ class HardwareMonitor(Monitor):
             if recorder.full:
                 self._handle_recorded(exit_)
             else:
+                verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
                 if recorder.counting:
                     counts[CODE[type(exit_)]] += 1
-                verdict = self.handle(exit_)
                 if verdict is not RESUME:
                     self._follow(verdict)
-            if self.halted or self._stop is not None or board.interrupt or self.exit_goal is not None:
+            if self.halted or self._stop is not None or board.interrupt:
+                return
+            if self.exit_goal is not None and recorder.total >= self.exit_goal:
+                self.at_exit = True
                 return
 
     def _handle_recorded(self, exit_: Exit) -> None:
@@ -309,8 +311,8 @@ class HardwareMonitor(Monitor):
         return value
 
     def _port_out(self, port: int, size: int, value: int) -> None:
-        self._note_port(port | size << 16 | 1 << 24, value)
         self.board.ports.write(port, size, value)
+        self._note_port(port | size << 16 | 1 << 24, value)
 
     def _note_port(self, info: int, value: int) -> None:
         recorder = self.recorder
@@ -329,7 +331,7 @@ class HardwareMonitor(Monitor):
             )
         elif recorder.counting:
             recorder.counts[_PORT] += 1
-        if self.exit_goal is not None:
+        if self.exit_goal is not None and recorder.total >= self.exit_goal:
             self.processor.engine.stops.request()
 
     def close(self) -> None:

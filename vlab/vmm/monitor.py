@@ -7,13 +7,13 @@ the technique: the board, virtual time, idling, stop requests. A subclass says h
 
 from __future__ import annotations
 
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final, TypeVar
 
+from vlab.errors import UnusableInput
 from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
@@ -22,6 +22,7 @@ from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.machine.processor import Processor
 from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
+from vlab.vmm.bell import Bell
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.stop import Stop, StopKind
@@ -52,7 +53,12 @@ def _state(processor: Processor) -> CpuState:
 
 
 class Monitor(ABC):
-    """One virtual machine on ``machine``. Not safe for use by two threads at once, except where said."""
+    """One virtual machine on ``machine``. Not safe for use by two threads at once, except where said.
+
+    ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the next
+    run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the guest is to
+    have spent executing when ``on_moment`` is called, under the deterministic clock.
+    """
 
     name: ClassVar[str]
     paging_name: str
@@ -68,6 +74,7 @@ class Monitor(ABC):
         self.processor = machine.processor
         self.core = machine.processor.core
         self.halted = False
+        self.in_guest = False
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
         self.registers: bytes | None = None
@@ -77,9 +84,12 @@ class Monitor(ABC):
         self._stop: Stop | None = None
         self._attention = False
         self._flush_code = False
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._inbox: deque[Callable[[], None]] = deque()
         self.exit_goal: int | None = None
+        self.at_exit = False
+        self.moment: int | None = None
+        self.on_moment: Callable[[], None] = lambda: None
         self._requested: Stop | None = None
         self.active_at = 0
         self._turn_began = 0
@@ -101,14 +111,26 @@ class Monitor(ABC):
         self._requested = stop
         self.wake()
 
+    def forget_request(self) -> None:
+        """Begin anew: a request that came after the end of the run before is void."""
+        self._requested = None
+
     def post(self, action: Callable[[], None]) -> None:
         """Have ``action`` called between two blocks of guest code, by whoever runs the guest."""
         self._inbox.append(action)
         self.wake()
 
+    def raise_later(self, problem: BaseException) -> None:
+        """Have ``run`` raise ``problem`` before the next block of guest code, with nothing undone."""
+
+        def fail() -> None:
+            raise problem
+
+        self.post(fail)
+
     def wake(self) -> None:
         """Have the loop look around: something changed outside."""
-        self._wake.set()
+        self._wake.ring()
         self._look_around()
 
     def _look_around(self) -> None:
@@ -160,7 +182,7 @@ class Monitor(ABC):
 
     def _loop(self) -> Stop:
         while True:
-            self._attention = False
+            self._attention &= self.at_exit
             self._give_way()
             if self._requested is not None:
                 requested, self._requested = self._requested, None
@@ -169,21 +191,36 @@ class Monitor(ABC):
             if self._flush_code:
                 self._flush_code = False
                 self.processor.engine.flush_code()
-            if self.clock.now() >= self.board.alarms.next:
+            if not self.at_exit and self.clock.now() >= self.board.alarms.next:
                 self._alarm()
             if self.at_block is not None and (stop := self.at_block()) is not None:
                 return stop
             if self.exit_goal is not None and self.recorder.total >= self.exit_goal:
                 return Stop(StopKind.EXPECTED, "the exit that was waited for is done")
-            if self.halted and not self._idle():
-                if self._stop is not None:
-                    return self._finish()
-                continue
-            self._offer_interrupt()
-            self._arm()
-            self._execute()
+            self._enter()  # who was called here may have looked at another virtual machine
+            if not self.halted or self._idle():
+                self._run_guest()
             if self._stop is not None:
                 return self._finish()
+
+    def _run_guest(self) -> None:
+        if self.at_exit:
+            self.at_exit = False
+        else:
+            if self.moment is not None and self._busy() >= self.moment:
+                self.on_moment()
+            self._offer_interrupt()
+        self._arm()
+        self.in_guest = True
+        try:
+            self._execute()
+        except BaseException:
+            # A handler raised: the instruction is not done and its block will be entered a second time.
+            self.processor.engine.uncount_block()
+            self.at_exit = True
+            raise
+        finally:
+            self.in_guest = False
 
     def run_inbox(self) -> None:
         """Do what others posted; only while no guest code runs."""
@@ -217,8 +254,8 @@ class Monitor(ABC):
             when = self.board.alarms.next
             if when != FOREVER:
                 limit = min(limit, clock.blocks_until(when))
-            if self.block_limit is not None:
-                limit = min(limit, self.block_limit)
+            if self.moment is not None:
+                limit = min(limit, clock.blocks_until(self.moment + clock.skipped))
         elif self._ticker is not None:
             wait = max(0, min(self.board.alarms.next - clock.now(), TURN_NS))
             self._ticker.set(wait / 1e9)
@@ -226,25 +263,27 @@ class Monitor(ABC):
         if self._attention or self._requested is not None or self._inbox:
             stops.request()
 
-    block_limit: int | None = None
-    """Value of the block counter before which to leave the engine, for replay."""
+    def _busy(self) -> int:
+        """Virtual time in ns that the guest spent executing."""
+        clock = self.clock
+        return clock.now() - clock.skipped if isinstance(clock, DeterministicClock) else 0
 
     # --- idling -----------------------------------------------------------------------------------------
 
     def _idle(self) -> bool:
         """Pass time while the processor is halted; True when it is awake again."""
+        if not self._interrupts_enabled():  # and no chip of the board raises NMI
+            self.end(halted_story(self.core))
+            return False
         if self.board.interrupt:
             self.halted = False
             return True
         clock, alarms = self.clock, self.board.alarms
-        if alarms.next == FOREVER and not self.core.interrupts_enabled:
-            self.end(halted_story(self.core))
-            return False
         wait = alarms.next - clock.now() if alarms.next != FOREVER else FOREVER
         if isinstance(clock, DeterministicClock) and clock.now() + wait - self.active_at <= FREE_IDLE_NS:
             clock.skip(max(0, wait))
             return False
-        self._wake.clear()
+        self._wake.silence()
         if self._requested is None and not self._inbox:
             self._sleep(min(wait, 50_000_000) / 1e9)
         if isinstance(clock, DeterministicClock) and wait <= 50_000_000:
@@ -252,6 +291,10 @@ class Monitor(ABC):
         elif isinstance(clock, DeterministicClock) and wait != FOREVER:
             clock.skip(50_000_000)
         return False
+
+    def _interrupts_enabled(self) -> bool:
+        """Whether an interrupt can wake the guest: its RFLAGS.IF."""
+        return self.core.interrupts_enabled
 
     def note_activity(self) -> None:
         """Note that the console was used: idle time may jump again."""
@@ -273,12 +316,13 @@ class Monitor(ABC):
 
     def _give_way(self) -> None:
         """Let another virtual machine have the processor if one waits and this one had its turn."""
-        now = time.monotonic_ns()
-        if now - self._turn_began < TURN_NS:
-            return
-        self._turn_began = now
-        if self.machine.lock.wanted:
+        if not self.machine.lock.wanted:
+            self._turn_began = 0
+        elif not self._turn_began:
+            self._turn_began = time.monotonic_ns()
+        elif time.monotonic_ns() - self._turn_began >= TURN_NS:
             self._sleep(0)
+            self._turn_began = 0
 
     # --- changing worlds --------------------------------------------------------------------------------
 
@@ -291,6 +335,11 @@ class Monitor(ABC):
         machine, processor = self.machine, self.processor
         if machine.occupant is not self:
             if isinstance(machine.occupant, Monitor):
+                if machine.occupant.in_guest:
+                    raise UnusableInput(
+                        "VM: another virtual machine on this processor is in the middle of an instruction; look at "
+                        "this one between two, in a predicate of run(), not in a handler or console listener"
+                    )
                 machine.occupant.give_up_processor()
             machine.occupant = self
             processor.load_registers(self.registers)
@@ -303,6 +352,8 @@ class Monitor(ABC):
 
     def give_up_processor(self) -> None:
         """Keep the registers: another virtual machine is about to run."""
+        if isinstance(self.clock, DeterministicClock):
+            self.clock.leave()  # the blocks of others are not this guest's time
         self._keep_registers()
         self.machine.occupant = None
 

@@ -74,6 +74,8 @@ trapped:
         push    r13
         push    r14
         push    r15
+        mov     eax, ss                 # coming back from an outer ring leaves a null selector there
+        push    rax
         push    [trap_return_stack]
         mov     [trap_return_stack], rsp
         mov     rax, rdi
@@ -86,6 +88,8 @@ unwind:
         mov     eax, 1
 leave:
         pop     [trap_return_stack]
+        pop     rcx
+        mov     ss, ecx
         pop     r15
         pop     r14
         pop     r13

@@ -6,12 +6,16 @@
 
 struct tally {
     uint32_t passed, failed, skipped;
+    uint32_t is_tcg;        /* this is QEMU's TCG, which is known to get some checks wrong */
     uint8_t skip_list[128]; /* from the command line: skip=NAME,NAME leaves out every check that begins so */
 };
 
 extern struct tally *tally;
 
-/* Print `ok NAME`, or `FAIL NAME expected X got Y`. */
+/* Find out whether this is QEMU's TCG. */
+void detect_tcg(void);
+
+/* Print `ok NAME`, or `FAIL NAME expected X got Y`, or `skip NAME` if this emulator is known to get it wrong. */
 void check(const char *name, uint64_t expected, uint64_t got);
 
 /* A check of several values prints one line: `part` names the one that is wrong, "" while all are right. Use

@@ -1,8 +1,8 @@
 /* selftest: does this machine deliver what the manuals promise? One line for each check, then `PASS n` or
  * `FAIL failed/all`; the machine ends with status 0 or 1.
  *
- * Only what every real processor does is checked. What an emulator gets wrong can be left out by name:
- * skip=NAME,NAME on the command line (sources/README.md lists what QEMU's TCG needs). */
+ * Only what every real processor does is checked. What an emulator gets wrong can be left out by name, with
+ * skip=NAME,NAME on the command line; what QEMU's TCG is known to get wrong is left out there (check.c). */
 #include "apic.h"
 #include "check.h"
 #include "console.h"
@@ -40,6 +40,7 @@ void kernel_main(const struct multiboot_info *info)
     tally = &counts;
     console_init();
     read_skip_list(info);
+    detect_tcg();
     out8(PIC_MASTER_MASK, 0xFF);
     out8(PIC_SLAVE_MASK, 0xFF);
     load_tables();
@@ -57,7 +58,10 @@ void kernel_main(const struct multiboot_info *info)
     test_paging();
     test_interrupts();
     test_local_apic();
+    test_long_mode();
 
+    if (counts.skipped)
+        say("%u skipped\n", counts.skipped);
     if (counts.failed)
         say("FAIL %u/%u\n", counts.failed, counts.failed + counts.passed);
     else

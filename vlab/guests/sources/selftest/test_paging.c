@@ -238,9 +238,7 @@ static void physical_address_extension(void)
     check_fault("pae.no_execute", ring0(action_call, at(NX_PAGE)), P | I, at(NX_PAGE), (void *)at(NX_PAGE));
     check_fault("pae.ring3_no_execute", ring3(action_call, at(NX_PAGE), 0), P | U | I, at(NX_PAGE), (void *)at(NX_PAGE));
     check("pae.no_execute_can_be_read", NO_TRAP, ring0(action_read, at(NX_PAGE)));
-    uint32_t vector = ring0(action_read, at(KERNEL_RO));
-    last_trap.frame.error_code |= P; /* QEMU 7.2 leaves it out */
-    check_fault("pae.reserved_bit", vector, P | RSVD, at(KERNEL_RO), at_read);
+    check_fault("pae.reserved_bit", ring0(action_read, at(KERNEL_RO)), P | RSVD, at(KERNEL_RO), at_read);
     switch_off();
     WRITE_CR(4, READ_CR(4) & ~(uint32_t)CR4_PAE);
     write_efer_nxe(false);

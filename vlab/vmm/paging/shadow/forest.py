@@ -44,14 +44,20 @@ class Forest:
 
     # --- tables -----------------------------------------------------------------------------------------
 
+    def reserve(self) -> None:
+        """See to it that there is a frame for one more table, at the cost of trees that are not in use.
+
+        Raises OutOfFrames. The guest's tables that those trees alone mirrored are not watched any more.
+        """
+        while self.pool.used == self.pool.limit:
+            self._retire_oldest()
+
     def make(
         self, key: Key, level: int, source: GuestTable | None = None, first: int = 0, span: int = 1
     ) -> ShadowTable:
-        """Make an empty table; raises OutOfFrames when throwing other trees away does not give a frame."""
+        """Make an empty table from a frame that ``reserve`` has found."""
         frame = self.pool.take()
-        while frame is None:
-            self._retire_oldest()
-            frame = self.pool.take()
+        assert frame is not None
         table = self.tables[key] = ShadowTable(key, frame, level, source, first, span)
         if source is not None:
             source.mirrors.append(table)

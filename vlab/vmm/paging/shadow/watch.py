@@ -149,7 +149,9 @@ class Watch:
         forest = self._forest
         for mirror in tuple(table.mirrors):
             if forest.roots.get(mirror.key) is mirror and mirror is not forest.root:
-                forest.retire(mirror)  # a top table that changes while it is not in use is being made or unmade
+                forest.retire(
+                    mirror
+                )  # a top table that changes while it is not in use is being made or unmade
         for index in changes:
             self._drop(table, index)
         return True
