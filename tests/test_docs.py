@@ -11,7 +11,7 @@ import pytest
 from vlab.cli import cli
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/READING_ORDER.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/READING_ORDER.md", "docs/index.md")
 
 
 def text_of(document: str) -> str:

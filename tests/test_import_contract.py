@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
 #: The modules that may import the emulator.
-ENGINE_MODULES = {"vlab.machine.cpu"}
+ENGINE_MODULES = {"vlab.machine.cpu", "vlab.bench.raw"}
 
 #: What the lowest parts must do without, at any time.
 FORBIDDEN = {"isa": {"numpy", "pandas", "capstone", "unicorn", "rich", "click", "vlab.errors"}}

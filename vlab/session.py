@@ -19,19 +19,23 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Self
 
 from vlab.errors import UnusableInput
 from vlab.guests.catalogue import Guest, find
+from vlab.guests.loaders import Loaded
 from vlab.isa.state import CpuState
 from vlab.machine.machine import Machine as HardwareMachine
+from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.trace.recorder import Level
 from vlab.vmm import factory, story
 from vlab.vmm.console import Console
+from vlab.vmm.history import History, check_clock
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.runner import Runner
+from vlab.vmm.snapshot import Snapshot
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.walks import GuestWalk
 
@@ -61,7 +65,8 @@ class VM:
     "shadow" or a strategy of your own; None takes the monitor's first. memory: bytes or text such as "128M",
     None for what suits the guest. initrd, disk: files. append: added to the guest's command line. clock:
     "deterministic" or "realtime". trace: "off", "counters" or "full", with at most trace_capacity records.
-    machine: a ``Machine`` to share. Raises UnusableInput, with one line that says what to do.
+    history: remember the way, so that going back is quick from anywhere. machine: a ``Machine`` to share.
+    Raises UnusableInput, with one line that says what to do.
 
     Use it as a context manager, or ``close`` it, or let it go: the guest stops and its memory is given back.
     """
@@ -79,17 +84,37 @@ class VM:
         clock: str = "deterministic",
         trace: Level = "counters",
         trace_capacity: int = 1_000_000,
+        history: bool = False,
         machine: HardwareMachine | None = None,
     ) -> None:
-        self.guest: Final[Guest] = find(guest if isinstance(guest, str) else Path(guest))
+        found = find(guest if isinstance(guest, str) else Path(guest))
         settings = factory.settings(
-            self.guest, monitor, paging, memory, initrd, disk, append, clock, trace, trace_capacity
+            found, monitor, paging, memory, initrd, disk, append, clock, trace, trace_capacity
         )
-        self._monitor, self.loaded = factory.build(settings, machine)
-        self.console: Final = Console()
-        self.debug_console: Final = Console()
-        self._runner: Final = Runner(self._monitor, partial(_release, self._monitor, machine is None))
+        self._assemble(settings, machine, history)
+
+    def _assemble(
+        self,
+        settings: factory.Settings,
+        machine: HardwareMachine | None,
+        history: bool,
+        loaded: Loaded | None = None,
+    ) -> None:
+        """Build all of it; loaded: see ``factory.build``."""
+        if history:
+            check_clock("history", settings.clock)
+        self.guest: Guest = settings.guest
+        self._settings = settings
+        self._monitor, self.loaded = factory.build(settings, machine, loaded)
+        self.console = Console()
+        self.debug_console = Console()
+        self._runner = Runner(self._monitor, partial(_release, self._monitor, machine is None))
         self._exits = Exits(self._monitor.recorder)
+        reload = factory.loading(settings, self._monitor.memory)
+        consoles = (self.console, self.debug_console)
+        self._history = History(
+            self.guest.name, self._monitor, self._runner, consoles, reload, automatic=history
+        )
         self._wire()
         self._finalizer = weakref.finalize(self, _let_go, self._runner, machine is None)
         _mind_the_exit()
@@ -121,7 +146,10 @@ class VM:
         self._check_open()
         if exits is not None and self._monitor.recorder.level == "off":
             raise UnusableInput("exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'")
-        return self._runner.run(self._reached(until), timeout, exits)
+        stop = self._runner.run(self._reached(until), timeout, exits)
+        if exits is not None and until is None:
+            self._history.note_stop(stop)
+        return stop
 
     def step(self) -> Stop:
         """Run to the end of the next exit. Raises UnusableInput on the bare machine, which has none."""
@@ -155,13 +183,7 @@ class VM:
         r"""Type into the serial console. Write ``\n`` where you would press Enter."""
         data = text.encode() if isinstance(text, str) else bytes(text)
         self._check_open()
-        monitor = self._monitor
-
-        def arrive() -> None:
-            monitor.note_activity()
-            monitor.board.serial.receive(data)
-
-        monitor.post(arrive)
+        self._monitor.post(partial(self._history.inputs.type, data))
 
     def _reached(self, until: Until) -> Callable[[], bool]:
         if until is None:
@@ -177,6 +199,79 @@ class VM:
     def _check_open(self) -> None:
         if not self._finalizer.alive:
             raise UnusableInput("this VM is closed; make a new one")
+
+    # --- there and back ---------------------------------------------------------------------------------
+
+    def snapshot(self, earlier: Snapshot | None = None) -> Snapshot:
+        """Take a snapshot: memory, registers, chips, console, trace. The guest may be running.
+
+        Memory pages that have not changed are shared with ``earlier``, or with the last snapshot.
+        """
+        self._check_open()
+        return self._runner.call(partial(self._history.snapshot, earlier))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go to a snapshot of this VM, or of one with the same guest, monitor, paging and memory.
+
+        Console and trace are as they were then. What was typed after the snapshot was taken is typed again at the
+        same virtual times as the guest runs on, until ``send`` types something else. Raises UnusableInput.
+        """
+        self._check_open()
+        self._runner.call(partial(self._history.restore, snapshot))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write this moment to a file, whole or not at all; ``VM.load`` goes on from it anywhere.
+
+        Raises UnusableInput when the file cannot be written.
+        """
+        from vlab.vmm.snapshot_file import save
+
+        save(path, self.snapshot(), self._settings, self.loaded)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        paging: PagingStrategy | None = None,
+        trace: Level | None = None,
+        history: bool = False,
+        machine: HardwareMachine | None = None,
+    ) -> Self:
+        """Make a VM that goes on from a file that ``save`` wrote. The guest's image is not needed.
+
+        paging: the strategy, where the saved VM had one of the user's own. trace: another level. Raises
+        UnusableInput for what is no such file, is cut short or damaged, or was written by a newer vlab.
+        """
+        from vlab.vmm.snapshot_file import load
+
+        saved = load(path)
+        vm = cls.__new__(cls)
+        vm._assemble(saved.settings(paging, trace), machine, history, saved.loaded)
+        try:
+            vm.restore(saved.snapshot(vm._monitor.board))
+        except BaseException:
+            vm.close()
+            raise
+        return vm
+
+    def step_back(self) -> Stop:
+        """Go back to the state after the previous exit: console and trace as they were then.
+
+        The guest runs there once more from the nearest snapshot (see history) or its start. Changes that were made
+        by hand are not repeated. Raises UnusableInput at the start, and without the deterministic clock.
+        """
+        self._check_open()
+        return self._history.step_back()
+
+    def run_back(self, predicate: Callable[[ExitEvent], bool]) -> ExitEvent | None:
+        """Go back to the state after the latest earlier exit that satisfies ``predicate``, and give that exit.
+
+        None, with nothing changed, when the trace has none. Raises UnusableInput as ``step_back``, and when the
+        trace level is not "full".
+        """
+        self._check_open()
+        return self._history.run_back(predicate)
 
     # --- looking ----------------------------------------------------------------------------------------
 
@@ -229,6 +324,7 @@ class VM:
     @property
     def memory(self) -> memoryview:
         """The guest's RAM, from guest-physical address 0; writable."""
+        self._history.memory_seen = True
         return self._monitor.memory.ram
 
     @property

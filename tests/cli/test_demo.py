@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_every_guest_runs_under_every_monitor(demo: Lab) -> None:
         (guest, *way) for guest in GUESTS for way in WAYS
     ]
     assert all(vm.closed for vm in demo.machines)
-    assert "IOIO 40, CPUID 3, HLT 1" in result.out
+    assert "IOIO 40, CPUID 3" in result.out
     assert "Equivalence holds: 4 guests, each the same under every monitor." in result.out
 
 
@@ -70,7 +71,7 @@ def test_a_different_console_is_a_difference_and_shows_the_line(demo: Lab, tmp_p
     file = tmp_path / "demo.json"
     result = demo.command("demo", "--json", file)
     assert result.status == 1
-    assert "no: console" in result.out
+    assert len(re.findall(r"shadow +no ", result.out)) == 1
     assert (
         "selftest under hardware/shadow differs from none/direct in its console; "
         "console line 2 is 'I am watched' instead of 'all well'"

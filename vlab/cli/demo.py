@@ -119,14 +119,15 @@ def _progress(console: Console, what: str) -> Iterator[None]:
 
 
 def _table(results: dict[str, list[Finished]]) -> Table:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title="The same guests under every monitor")
-    for heading in ("guest", "monitor", "paging", "agrees", "ended by"):
-        table.add_column(heading)
-    for heading in ("exits", "interrupts", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("most frequent exits")
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    for heading in ("guest", "monitor", "paging", "agrees"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("exits", "irqs", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("mostly")
     for runs in results.values():
         for finished in runs:
             run = finished.record
@@ -134,12 +135,11 @@ def _table(results: dict[str, list[Finished]]) -> Table:
                 run["guest"],
                 run["monitor"],
                 run["paging"],
-                f"[red]no: {', '.join(finished.differs)}[/]" if finished.differs else "[green]yes[/]",
-                run["stop_reason"],
+                "[red]no[/]" if finished.differs else "[green]yes[/]",
                 f"{run['exits']['total']:,}",
                 f"{run['interrupts_delivered']:,}",
                 f"{run['wall_seconds']:.2f}",
-                top_reasons(run["exits"]),
+                top_reasons(run["exits"], 2),
             )
         table.add_section()
     return table

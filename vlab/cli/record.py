@@ -60,8 +60,7 @@ def guest_failed(stop: Stop) -> bool:
     return stop.kind in (StopKind.TRIPLE_FAULT, StopKind.FAILED) or bool(stop.exit_code)
 
 
-def top_reasons(counts: ExitCounts, limit: int = 3) -> str:
+def top_reasons(counts: ExitCounts, limit: int) -> str:
     """Name the most frequent exit reasons with their counts, most frequent first."""
     ranked = sorted(counts["by_reason"].items(), key=lambda item: (-item[1], item[0]))
-    shown = ", ".join(f"{reason} {count:,}" for reason, count in ranked[:limit])
-    return f"{shown}, ..." if len(ranked) > limit else shown
+    return ", ".join(f"{reason} {count:,}" for reason, count in ranked[:limit])

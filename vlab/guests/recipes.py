@@ -28,7 +28,7 @@ LINK_FLAGS = "-z noexecstack -z max-page-size=4096 --build-id=none --discard-all
 
 MODE_FLAGS = {
     16: "-m16 -march=i386 -Os -mno-push-args -maccumulate-outgoing-args",
-    32: "-m32 -march=i686 -O1",
+    32: "-m32 -march=i586 -O1",
     64: "-m64 -march=x86-64 -mno-red-zone -mcmodel=small -O1",
 }
 """Flags by the width of the code, bits. 16-bit code pushes no arguments: GNU as 2.40 makes wrong code of
@@ -115,7 +115,11 @@ RECIPES: tuple[Recipe, ...] = (
     _multiboot("spin", "spin.S"),
     _multiboot("rings", "entry.S", "kernel.c", "tables.c", "user.S", *_CONSOLE),
     _multiboot(
-        "longmode", *("entry.S", "main.c", "tables.c", "walk.c", "faults.c", "user.S"), *_TRAPS, *_CONSOLE, bits=64
+        "longmode",
+        *("entry.S", "main.c", "tables.c", "walk.c", "faults.c", "user.S"),
+        *_TRAPS,
+        *_CONSOLE,
+        bits=64,
     ),
     _multiboot("selftest", *_SELFTEST, *_CONSOLE, parts=(_SELFTEST_64,)),
 )

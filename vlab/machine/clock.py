@@ -1,8 +1,8 @@
 """Virtual time: two clocks, and the alarms that devices set on them.
 
-The deterministic clock counts basic blocks: 16 ns each, near what the emulator needs for one, so that a guest's
-idea of a second is not far from ours. Two runs of the same guest see the same times on any computer. The
-realtime clock follows the wall. Both stand still while their virtual machine does not run.
+The deterministic clock counts basic blocks: 16 ns each, near what the emulator needs for one, so that a
+guest's idea of a second is not far from ours. Two runs of the same guest see the same times on any computer.
+The realtime clock follows the wall. Both stand still while their virtual machine does not run.
 """
 
 from __future__ import annotations
@@ -59,23 +59,28 @@ class DeterministicClock:
         self._origin: int | None = None
 
     def now(self) -> int:
+        """Give the virtual time in ns."""
         if self._origin is None:
             return self._base
         return self._base + (self._counter[0] - self._origin) * NS_PER_BLOCK
 
     def enter(self) -> None:
+        """Let time pass."""
         if self._origin is None:
             self._origin = self._counter[0]
 
     def leave(self) -> None:
+        """Stop time."""
         self._base = self.now()
         self._origin = None
 
     def skip(self, ns: int) -> None:
+        """Let ``ns`` pass at once."""
         self._base += ns
         self.skipped += ns
 
     def set(self, ns: int) -> None:
+        """Set the time."""
         self._base = ns
         if self._origin is not None:
             self._origin = self._counter[0]
@@ -95,15 +100,18 @@ class RealtimeClock:
         self._origin: int | None = None
 
     def now(self) -> int:
+        """Give the virtual time in ns."""
         if self._origin is None:
             return self._base
         return self._base + time.monotonic_ns() - self._origin
 
     def enter(self) -> None:
+        """Let time pass."""
         if self._origin is None:
             self._origin = time.monotonic_ns()
 
     def leave(self) -> None:
+        """Stop time."""
         self._base = self.now()
         self._origin = None
 
@@ -111,6 +119,7 @@ class RealtimeClock:
         """Nothing to do: the wall has moved by itself."""
 
     def set(self, ns: int) -> None:
+        """Set the time."""
         self._base = ns
         if self._origin is not None:
             self._origin = time.monotonic_ns()

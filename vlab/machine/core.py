@@ -1,18 +1,19 @@
 """The architectural processor over the live register file: what delivery, monitors and snapshots work on.
 
-The emulator keeps some registers in a form of its own: arithmetic flags lazily, segment attributes as the high
-half of a descriptor, and a digest of the mode (``hflags``) that steers translation. This class hides that.
-Whoever changes CR0, CR4, EFER, RFLAGS or a segment through it calls ``refresh`` before the processor runs on.
+The emulator keeps some registers in a form of its own: arithmetic flags lazily, segment attributes as the
+high half of a descriptor, and a digest of the mode (``hflags``) that steers translation. This class hides
+that. Whoever changes CR0, CR4, EFER or a segment through it calls ``refresh`` before the processor runs on.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast
 
 from vlab.isa.paging import PagingControls
 from vlab.isa.state import GENERAL_REGISTERS, CpuState, Mode, Segment, TableRegister
 from vlab.machine import registers as reg
-from vlab.machine.cpu import Engine
+from vlab.machine.engine import Engine
 from vlab.machine.mmu import Mmu
 
 SEGMENT_NAMES: Final = ("es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr")
@@ -27,48 +28,66 @@ _ARITHMETIC: Final = 0x8D5
 _DF: Final = 1 << 10
 _CC_OP_EFLAGS: Final = 1
 
+# The digest. What it could hold of RFLAGS (TF, IOPL, VM) stays out: the emulator joins them in itself, and a
+# copy here would outlive the flag.
 _CPL, _INHIBIT, _CS32, _SS32, _ADDSEG, _PE_H = 3, 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
-_MP_SHIFT, _LMA_H, _CS64, _OSFXSR, _SMAP_H = 8, 1 << 14, 1 << 15, 1 << 22, 1 << 23
-_FLAGS_IN_H: Final = 0x100 | 0x3000 | 1 << 17  # TF, IOPL, VM
+_MP_SHIFT, _LMA_H, _CS64, _OSFXSR = 8, 1 << 14, 1 << 15, 1 << 22
 _COPIED: Final = ~(
-    _CPL | _CS32 | _SS32 | _ADDSEG | _PE_H | 0xE00 | _LMA_H | _CS64 | _OSFXSR | _SMAP_H | _FLAGS_IN_H
+    _CPL | _CS32 | _SS32 | _ADDSEG | _PE_H | 0xE00 | _LMA_H | _CS64 | _OSFXSR | 0x3100 | 1 << 17
 )
 _D_FLAG, _L_FLAG, _DPL_SHIFT = 1 << 22, 1 << 21, 13
-_LMA, _VM, _PE = 1 << 10, 1 << 17, 1
+_LMA, _VM, _PE, _TF = 1 << 10, 1 << 17, 1, 1 << 8
 
-_MSR_FIELDS: Final = ("star", "lstar", "cstar", "sfmask", "kernel_gs_base", "sysenter_esp", "sysenter_eip", "pat")
+_SVME: Final = 1 << 12
+"""EFER.SVME stays set underneath, whatever the processor that is shown has (APM2 15.5.1)."""
+_DR6_FIXED, _DR7_FIXED, _MASK32 = 0xFFFF0FF0, 1 << 10, 0xFFFFFFFF
+_BUSY: Final = 2
+_PRESENT: Final = 1 << 7
+
+_MSR_FIELDS: Final = (
+    "star", "lstar", "cstar", "sfmask", "kernel_gs_base", "sysenter_esp", "sysenter_eip", "pat",
+)  # fmt: skip
 
 
-def _word(index: int) -> property:
+def _word(index: int) -> int:
+    """Make an attribute of the 64-bit word ``index``."""
+
     def get(self: LiveCore) -> int:
         return self.words[index]
 
     def put(self: LiveCore, value: int) -> None:
         self.words[index] = value
 
-    return property(get, put)
+    return cast("int", property(get, put))  # what it is for whoever uses the class
 
 
-def _msr(name: str) -> property:
+def _msr(name: str) -> int:
+    """Make an attribute of a model-specific register."""
+
     def get(self: LiveCore) -> int:
         return self.words[self._msrs[name]]
 
     def put(self: LiveCore, value: int) -> None:
         self.words[self._msrs[name]] = value
 
-    return property(get, put)
+    return cast("int", property(get, put))  # what it is for whoever uses the class
 
 
 class LiveCore:
-    """One processor's registers and linear memory, live."""
+    """One processor's registers and linear memory, live.
+
+    ``on_debug_registers()`` is called when one of DR0 to DR7 was set.
+    """
 
     def __init__(self, engine: Engine, mmu: Mmu) -> None:
         self.engine = engine
         self.mmu = mmu
+        self._memory = engine.memory
         self.words = engine.words
         self._words32 = engine.words32
         self._bytes = engine.bytes
         self._msrs = {name: offset // 8 for name, offset in engine.layout.msrs.items()}
+        self.on_debug_registers: Callable[[], None] = lambda: None
         self._sysenter_cs = self._msrs["sysenter_esp"] - 1
         self._dr = (engine.layout.vmcb + reg.DR) // 8
 
@@ -98,6 +117,19 @@ class LiveCore:
     def sysenter_cs(self, value: int) -> None:
         self.words[self._sysenter_cs] = value & 0xFFFFFFFF
 
+    def debug_register(self, number: int) -> int:
+        """Give DR0 to DR3, DR6 or DR7."""
+        return self.words[self._dr + number]
+
+    def set_debug_register(self, number: int, value: int) -> None:
+        """Set DR0 to DR3, DR6 or DR7; the fixed bits of the last two read as 1 (APM2 13.1.1)."""
+        if number == 6:
+            value = value & _MASK32 | _DR6_FIXED
+        elif number == 7:
+            value = value & _MASK32 | _DR7_FIXED
+        self.words[self._dr + number] = value
+        self.on_debug_registers()
+
     @property
     def dr6(self) -> int:
         """Debug status."""
@@ -105,7 +137,7 @@ class LiveCore:
 
     @dr6.setter
     def dr6(self, value: int) -> None:
-        self.words[self._dr + 6] = value
+        self.set_debug_register(6, value)
 
     @property
     def dr7(self) -> int:
@@ -114,21 +146,21 @@ class LiveCore:
 
     @dr7.setter
     def dr7(self, value: int) -> None:
-        self.words[self._dr + 7] = value
+        self.set_debug_register(7, value)
 
     # --- flags and privilege ----------------------------------------------------------------------------
 
     @property
     def rflags(self) -> int:
-        """RFLAGS."""
-        return self.engine.read_flags()
+        """RFLAGS. It can be read in a port or window callback too, but not set there."""
+        return self.engine.read_flags() if self.engine.running else self.words[reg.EFLAGS]
 
     @rflags.setter
     def rflags(self, value: int) -> None:
         self._words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
-        self._words32[reg.DF_WORD] = 0xFFFFFFFF if value & _DF else 1
+        self._words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
         self.words[reg.CC_SRC] = value & _ARITHMETIC
-        self.words[reg.EFLAGS] = value | 2  # the engine takes all of them from here when it starts
+        self.words[reg.EFLAGS] = value | 2
 
     @property
     def interrupts_enabled(self) -> bool:
@@ -140,9 +172,18 @@ class LiveCore:
         """Whether the next instruction follows STI or a load of SS (APM2 15.21.5)."""
         return bool(self._words32[reg.HFLAGS] & _INHIBIT)
 
+    def begin_shadow(self) -> None:
+        """Have the next instruction be in an interrupt shadow."""
+        self._words32[reg.HFLAGS] |= _INHIBIT
+
     def end_shadow(self) -> None:
         """End the interrupt shadow: an instruction was executed on the guest's behalf."""
         self._words32[reg.HFLAGS] &= ~_INHIBIT
+
+    @property
+    def single_stepping(self) -> bool:
+        """RFLAGS.TF."""
+        return bool(self.words[reg.EFLAGS] & _TF)
 
     @property
     def cpl(self) -> int:
@@ -157,13 +198,13 @@ class LiveCore:
 
     @property
     def mode_code(self) -> int:
-        """The operating mode as its place in ``isa.state.Mode``, from the digest alone: 0 real to 5 64-bit."""
+        """The operating mode as its place in ``isa.state.Mode``: 0 real to 5 64-bit."""
         hflags = self._words32[reg.HFLAGS]
         if hflags & _LMA_H:
             return 5 if hflags & _CS64 else 4
         if not hflags & _PE_H:
             return 0
-        if hflags & _VM:
+        if self.words[reg.EFLAGS] & _VM:
             return 1
         return 3 if hflags & _CS32 else 2
 
@@ -179,11 +220,9 @@ class LiveCore:
         cr0, flags, cs = words[reg.CR0], words[reg.EFLAGS], words32[_CS_FLAGS]
         if cr0 & _PE:
             hflags |= _PE_H | words32[_SS_FLAGS] >> _DPL_SHIFT & 3
-        hflags |= (cr0 & 0xE) << _MP_SHIFT | flags & _FLAGS_IN_H
+        hflags |= (cr0 & 0xE) << _MP_SHIFT
         if words[reg.CR4] & 1 << 9:
             hflags |= _OSFXSR
-        if words[reg.CR4] & 1 << 21:
-            hflags |= _SMAP_H
         if words[self._msrs["efer"]] & _LMA:
             hflags |= _LMA_H
         if hflags & _LMA_H and cs & _L_FLAG:
@@ -201,11 +240,22 @@ class LiveCore:
     def segment(self, name: str) -> Segment:
         """Give a segment register: es cs ss ds fs gs ldtr tr."""
         selector, base, limit, flags = reg.SEGMENT.unpack_from(self._bytes, _PLACES[name])
-        return Segment(selector, base, limit, flags >> 8 & 0xFF | flags >> 12 & 0xF00)
+        attributes = flags >> 8 & 0xFF | flags >> 12 & 0xF00
+        return Segment(selector, base, limit, attributes | _BUSY if name == "tr" else attributes)
 
     def set_segment(self, name: str, segment: Segment) -> None:
-        """Load a segment register with its hidden part."""
+        """Load a segment register with its hidden part.
+
+        The emulator ends the process over a TR that holds no TSS, and reads through an LDTR that is not
+        present. Both are kept with limit 0 instead, so that their use faults.
+        """
         attributes = segment.attributes
+        if name == "tr":
+            attributes &= ~_BUSY  # kept as it was before LTR set the bit
+            if attributes & 0x97 != 0x81:
+                segment, attributes = Segment(segment.selector, 0, 0), 0x89
+        elif name == "ldtr" and not attributes & _PRESENT:
+            segment = Segment(segment.selector, segment.base, 0)
         flags = (attributes & 0xFF) << 8 | (attributes & 0xF00) << 12
         reg.SEGMENT.pack_into(
             self._bytes, _PLACES[name], segment.selector, segment.base, segment.limit, flags
@@ -255,7 +305,7 @@ class LiveCore:
         """Read ``size`` bytes at a linear address, little-endian; raises CpuFault."""
         if (linear & 0xFFF) + size <= 0x1000:
             hpa = self.mmu.translate(linear, self.paging, user=user)
-            return int.from_bytes(self.engine.memory.bytes[hpa : hpa + size], "little")
+            return self._memory.read(hpa, size)
         return int.from_bytes(self.read_bytes(linear, size, user=user), "little")
 
     def read_bytes(self, linear: int, size: int, *, user: bool = False, fetch: bool = False) -> bytes:
@@ -265,7 +315,7 @@ class LiveCore:
             here = linear + len(out)
             step = min(size - len(out), 0x1000 - (here & 0xFFF))
             hpa = self.mmu.translate(here, paging, user=user, fetch=fetch)
-            out += self.engine.memory.bytes[hpa : hpa + step]
+            out += self._memory.read_bytes(hpa, step)
         return bytes(out)
 
     def write(self, linear: int, size: int, value: int, *, user: bool = False) -> None:
@@ -278,7 +328,7 @@ class LiveCore:
             runs.append((self.mmu.translate(here, paging, write=True, user=user), done, step))
             done += step
         for hpa, start, step in runs:
-            self.engine.memory.bytes[hpa : hpa + step] = data[start : start + step]
+            self._memory.write_bytes(hpa, data[start : start + step])
 
     # --- whole states -----------------------------------------------------------------------------------
 
@@ -301,7 +351,9 @@ class LiveCore:
 
     def state(self) -> CpuState:
         """Give a copy of the architectural state."""
-        state = CpuState(*self.words[:16].tolist(), rip=self.rip, rflags=self.rflags)
+        state = CpuState(rip=self.rip, rflags=self.rflags)
+        for name, value in zip(GENERAL_REGISTERS, self.words[:16], strict=True):
+            setattr(state, name, value)
         for name in SEGMENT_NAMES:
             setattr(state, name, self.segment(name))
         state.gdtr, state.idtr = self.gdtr, self.idtr
@@ -311,8 +363,3 @@ class LiveCore:
         for name in (*_MSR_FIELDS, "sysenter_cs"):
             setattr(state, name, getattr(self, name))
         return state
-
-
-_SVME: Final = 1 << 12
-"""EFER.SVME stays set underneath, whatever the processor that is shown has (APM2 15.5.1)."""
-

@@ -1,22 +1,18 @@
-"""The processor's execution engine: the only module that knows Unicorn.
+"""The emulator library, call by call: the only module that knows Unicorn.
 
-Unicorn is QEMU 5.0's translator with a working AMD-V guest mode, and no interrupt delivery, no #VMEXIT and no
-SYSCALL. This module owns the library calls, the hooks and the live register file, and hides one trick:
-everything runs in SVM guest mode, for only there do faults arrive cleanly for ever (docs/MACHINE.md). What the
-engine does not do, ``processor`` completes.
-
-Stops are between two instructions, always: see ``stops``. Port input and output are the exception, for their
-hooks run in the middle of the instruction; ``refuse`` undoes it.
+Unicorn is QEMU 5.0's translator. What of it vlab uses is wrapped here in plain numbers, without policy;
+``engine`` makes a processor of it. The stock Python binding is passed by: its calls cost two to six times as
+much, and several entry points that are needed have no method there.
 """
 
 from __future__ import annotations
 
 import ctypes
-import struct
+import weakref
 from collections.abc import Callable
 from typing import Final
 
-import unicorn as uc_names
+import unicorn as names
 from unicorn.unicorn_py3.unicorn import uclib
 from unicorn.x86_const import (
     UC_CPU_X86_EPYC,
@@ -25,8 +21,8 @@ from unicorn.x86_const import (
     UC_X86_INS_SYSCALL,
     UC_X86_INS_SYSENTER,
     UC_X86_REG_CR0,
-    UC_X86_REG_CR3,
-    UC_X86_REG_CR4,
+    UC_X86_REG_MSR,
+    UC_X86_REG_R8,
     UC_X86_REG_RAX,
     UC_X86_REG_RBP,
     UC_X86_REG_RBX,
@@ -36,361 +32,238 @@ from unicorn.x86_const import (
     UC_X86_REG_RFLAGS,
     UC_X86_REG_RSI,
     UC_X86_REG_RSP,
-    UC_X86_REG_R8,
     UC_X86_REG_TR,
 )
 
-from vlab.machine import helper
-from vlab.machine import registers as reg
-from vlab.machine.layout import HostLayout
-from vlab.machine.memory import PhysicalMemory
-from vlab.machine.stops import NO_INTERRUPT, CompiledStops, PythonStops, Stops, WatchedStops
-
-CODE_CACHE: Final = 32 << 20
-"""Bytes of host memory for translated code."""
-
-STOPPED: Final = -1
-"""``run`` returned because a stop was asked for or a deadline passed."""
-FAILED: Final = -2
-"""``run`` returned because the emulator gave up; ``error`` is its number."""
-SYSCALL: Final = -3
-SYSENTER: Final = -4
+REQUIREMENT: Final = "install unicorn>=2.1.4,<2.2"
 
 _GENERAL: Final = (
     UC_X86_REG_RAX, UC_X86_REG_RCX, UC_X86_REG_RDX, UC_X86_REG_RBX,
     UC_X86_REG_RSP, UC_X86_REG_RBP, UC_X86_REG_RSI, UC_X86_REG_RDI,
     *range(UC_X86_REG_R8, UC_X86_REG_R8 + 8),
 )  # fmt: skip
-_MSRS: Final = {
-    "star": 0xC0000081, "lstar": 0xC0000082, "cstar": 0xC0000083, "sfmask": 0xC0000084,
-    "kernel_gs_base": 0xC0000102, "sysenter_esp": 0x175, "sysenter_eip": 0x176, "pat": 0x277,
-    "tsc_aux": 0xC0000103,
-}  # fmt: skip
-_EFER, _HSAVE_PA, _SYSENTER_CS = 0xC0000080, 0xC0010117, 0x174
-_HOST_EFER = 0x1D01  # SCE LME LMA NXE SVME: nested paging takes the host's paging mode, which must be 4-level
+_HOOK_TYPES: Final = {
+    "block": names.UC_HOOK_BLOCK,
+    "interrupt": names.UC_HOOK_INTR,
+    "code": names.UC_HOOK_CODE,
+    "read": names.UC_HOOK_MEM_READ,
+    "write": names.UC_HOOK_MEM_WRITE,
+}
+_HOOK_INSTRUCTIONS: Final = {
+    "in": UC_X86_INS_IN,
+    "out": UC_X86_INS_OUT,
+    "syscall": UC_X86_INS_SYSCALL,
+    "sysenter": UC_X86_INS_SYSENTER,
+}
 
-_In = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p)
-_Out = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p
-)
-_Plain = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
-_MmioRead = ctypes.CFUNCTYPE(
-    ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_void_p
-)
-_MmioWrite = ctypes.CFUNCTYPE(
-    None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint64, ctypes.c_void_p
-)
 
-_start = uclib["uc_emu_start"]  # item access: a function object of our own, with our own argument types
-_start.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t)
+class UnknownEmulator(ImportError):
+    """The installed Unicorn is not one that vlab can work with."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"unicorn: {problem}; {REQUIREMENT}")
+
+
+class _Msr(ctypes.Structure):
+    _fields_ = [("number", ctypes.c_uint32), ("value", ctypes.c_uint64)]
+
+
+class _TaskRegister(ctypes.Structure):
+    _fields_ = [
+        ("selector", ctypes.c_uint16),
+        ("base", ctypes.c_uint64),
+        ("limit", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+_P, _U32, _U64, _INT, _SIZE = (
+    ctypes.c_void_p,
+    ctypes.c_uint32,
+    ctypes.c_uint64,
+    ctypes.c_int,
+    ctypes.c_size_t,
+)
+InHook: Final = ctypes.CFUNCTYPE(_U32, _P, _U32, _INT, _P)
+"""value = f(handle, port, size, data)"""
+OutHook: Final = ctypes.CFUNCTYPE(None, _P, _U32, _INT, _U32, _P)
+"""f(handle, port, size, value, data)"""
+InstructionHook: Final = ctypes.CFUNCTYPE(None, _P, _P)
+"""f(handle, data)"""
+CodeHook: Final = ctypes.CFUNCTYPE(None, _P, _U64, _U32, _P)
+"""f(handle, linear address, size, data), for block and code"""
+MemoryHook: Final = ctypes.CFUNCTYPE(None, _P, _INT, _U64, _INT, ctypes.c_int64, _P)
+"""f(handle, kind, host-physical address, size, value, data), for read and write"""
+_WindowRead: Final = ctypes.CFUNCTYPE(_U64, _P, _U64, ctypes.c_uint, _P)
+_WindowWrite: Final = ctypes.CFUNCTYPE(None, _P, _U64, ctypes.c_uint, _U64, _P)
+
+
+# Item access gives function objects of our own, with our own argument types. For those with variable
+# arguments (uc_ctl, uc_hook_add) the fixed ones must be declared: Apple Silicon passes the others
+# differently.
+_open = uclib["uc_open"]
+_open.argtypes = (_INT, _INT, _P)
+_close = uclib["uc_close"]
+_close.argtypes = (_P,)
+_start = uclib["uc_emu_start"]
+_start.argtypes = (_P, _U64, _U64, _U64, _SIZE)
 _stop = uclib["uc_emu_stop"]
-_stop.argtypes = (ctypes.c_void_p,)
+_stop.argtypes = (_P,)
 _control = uclib["uc_ctl"]
+_control.argtypes = (_P, _INT)
 _hook_add = uclib["uc_hook_add"]
+_hook_add.argtypes = (_P, _P, _INT, _P, _P, _U64, _U64)
 _hook_del = uclib["uc_hook_del"]
+_hook_del.argtypes = (_P, _P)
+_map = uclib["uc_mem_map_ptr"]
+_map.argtypes = (_P, _U64, _SIZE, _U32, _P)
+_map_window = uclib["uc_mmio_map"]
+_map_window.argtypes = (_P, _U64, _SIZE, _P, _P, _P, _P)
 _reg_read = uclib["uc_reg_read"]
-_reg_read.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_reg_read.argtypes = (_P, _INT, _P)
+_reg_write = uclib["uc_reg_write"]
+_reg_write.argtypes = (_P, _INT, _P)
 
-_TLB_FLUSH = ctypes.c_int(uc_names.UC_CTL_TLB_FLUSH | uc_names.UC_CTL_IO_WRITE << 30)
-_TB_FLUSH = ctypes.c_int(uc_names.UC_CTL_TB_FLUSH | uc_names.UC_CTL_IO_WRITE << 30)
-_TB_REMOVE = ctypes.c_int(uc_names.UC_CTL_TB_REMOVE_CACHE | 2 << 26 | uc_names.UC_CTL_IO_WRITE << 30)
+MEMORY_WRITTEN: Final[int] = names.UC_MEM_WRITE
+"""The kind of a write, for memory hooks."""
+
+STOP_FUNCTION: Final[int] = ctypes.cast(_stop, _P).value or 0
+"""Address of ``int stop(handle)``, for hooks that are C functions."""
 
 
-class Engine:
-    """One processor over ``memory``, in SVM guest mode from its construction on.
+def _ctl(what: int, arguments: int) -> int:
+    return what | arguments << 26 | names.UC_CTL_IO_WRITE << 30
 
-    counting: have blocks counted (the deterministic clock needs it; with the compiled helper always so).
-    words, words32: the live register file as 64- and 32-bit words, indexed by ``vlab.machine.registers``.
-    port_in(port, size) -> value and port_out(port, size, value) serve the instructions; they run in the middle
-    of one. Whatever they raise undoes the instruction and comes out of ``run``.
+
+_FLUSH_TLB: Final = _ctl(names.UC_CTL_TLB_FLUSH, 0)
+_FLUSH_CODE: Final = _ctl(names.UC_CTL_TB_FLUSH, 0)
+
+
+class Library:
+    """One instance of the emulator: an x86-64 processor with AMD-V, and nothing mapped.
+
+    code_cache: bytes of host memory for translated code (the default would reserve 1 GiB). ``handle`` is the
+    address of the library's object, 0 once closed. Raises UnknownEmulator where a call is refused.
     """
 
-    def __init__(self, memory: PhysicalMemory, host: HostLayout, *, counting: bool = True) -> None:
-        self.memory = memory
-        self._host = host
-        self._uc = uc_names.Uc(uc_names.UC_ARCH_X86, uc_names.UC_MODE_64)
-        self._uc.ctl_set_cpu_model(UC_CPU_X86_EPYC)
-        self._uc.ctl_set_tcg_buffer_size(CODE_CACHE)
-        self.handle: int = self._uc._uch.value
-        self._handle = ctypes.c_void_p(self.handle)
-        self._uc.mem_map_ptr(0, memory.size, uc_names.UC_PROT_ALL, memory.address)
-        self._keep: list[object] = []
-        self.error = 0
-        self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
-        self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
-        self._refused: tuple[bytes, int, int] | None = None
-        self._raised: BaseException | None = None
-        self._instruction = STOPPED
-        self._instruction_rip = 0
-        self._flags = ctypes.c_uint64()
-        self.layout = self._power_on()
-        env = (ctypes.c_char * self.layout.size).from_address(self.layout.env)
-        self.bytes = memoryview(env).cast("B")
-        self.words = self.bytes[: self.layout.size // 8 * 8].cast("Q")
-        self.words32 = self.bytes.cast("I")
-        self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
-        self.flags = self.layout.env + 8 * reg.EFLAGS, self.layout.env + 4 * reg.HFLAGS
-        self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
-        self.stop_function: int = ctypes.cast(_stop, ctypes.c_void_p).value or 0
-        self.stops = self._make_stops(counting)
-        self._deadline_words = self.stops.words
-        self._install_instruction_hooks()
+    def __init__(self, code_cache: int) -> None:
+        place = _P()
+        self._check(_open(names.UC_ARCH_X86, names.UC_MODE_64, ctypes.byref(place)), "it refused to start")
+        self.handle: int = place.value or 0
+        self._handle = place
+        self._hooks: dict[int, object] = {}
+        self._windows: list[object] = []
+        self._finalizer = weakref.finalize(self, _close, place)
+        self._flags = _U64()
+        model = _control(place, _ctl(names.UC_CTL_CPU_MODEL, 1), _INT(UC_CPU_X86_EPYC))
+        self._check(model, "it has no EPYC processor model")
+        self._check(
+            _control(place, _ctl(names.UC_CTL_TCG_BUFFER_SIZE, 1), _U32(code_cache)), "no room for code"
+        )
+        # With exits on and none set, a stop no longer translates the address before it.
+        self._check(_control(place, _ctl(names.UC_CTL_UC_USE_EXITS, 1), _INT(1)), "it has no exit list")
 
-    # --- power-on ---------------------------------------------------------------------------------------
-
-    def _power_on(self) -> reg.Layout:
-        """Enter long mode as a host and execute the one real VMRUN of this engine's life."""
-        uc, host = self._uc, self._host
-        cpu, env = reg.find_env(self.handle, lambda n, value: uc.reg_write(_GENERAL[n], value))
-        msrs = self._find_msrs(env)
-        host.write(self.memory)
-        uc.reg_write(UC_X86_REG_CR4, 0x620)  # PAE, OSFXSR, OSXMMEXCPT
-        uc.reg_write(UC_X86_REG_CR3, host.page_tables)
-        uc.msr_write(_EFER, _HOST_EFER)
-        uc.reg_write(UC_X86_REG_CR0, 0x80000011)
-        uc.msr_write(_HSAVE_PA, host.save_area)
-        uc.reg_write(UC_X86_REG_TR, (0x40, host.save_area, 0xFFFF, 0x8B))
-        msrs["efer"] = reg.find_value(env, 0x400, _HOST_EFER, "EFER")
-        uc.reg_write(_GENERAL[0], host.vmcb)
-        uc.ctl_exits_enabled(True)  # with no exits set, a stop no longer translates the address before it
-        # The guest's first instruction is HLT, which the VMCB intercepts: the library stops there.
-        hook = self.add_hook("interrupt", _stop, 0)
-        error = _start(self._handle, host.code, 0, 0, 0)
-        _hook_del(self._handle, ctypes.c_void_p(hook))
-        vmcb = reg.find_value(env, reg.SEARCH_ENV, host.vmcb, "the VMCB's address") if not error else 0
-        if ctypes.c_uint64.from_address(env + vmcb + reg.NESTED_CR3).value != host.nested_root:
-            raise reg.UnknownEmulator(
-                "unicorn: VMRUN did not enter guest mode with nested paging; install unicorn>=2.1.4,<2.2"
-            )
-        return reg.Layout(cpu, env, vmcb, msrs)
-
-    def _find_msrs(self, env: int) -> dict[str, int]:
-        found = {}
-        for number, (name, msr) in enumerate(_MSRS.items()):
-            probe = 0x0000_5A17_0DD5_0000 + 0x31 * number
-            before = self._uc.msr_read(msr)
-            self._uc.msr_write(msr, probe)
-            shown = self._uc.msr_read(msr)
-            if shown == probe:
-                found[name] = reg.find_value(env, reg.SEARCH_ENV, probe, name)
-            self._uc.msr_write(msr, before)
-        return found
-
-    def _make_stops(self, counting: bool) -> Stops:
-        library = helper.load()
-        if library is not None:
-            return CompiledStops(self, library)
-        return PythonStops(self) if counting else WatchedStops(self)
-
-    # --- hooks ------------------------------------------------------------------------------------------
-
-    def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
-        """Install a hook of ``kind`` block, interrupt or an instruction's name; give its handle."""
-        types = {"block": uc_names.UC_HOOK_BLOCK, "interrupt": uc_names.UC_HOOK_INTR}
-        instructions = {
-            "in": UC_X86_INS_IN, "out": UC_X86_INS_OUT,
-            "syscall": UC_X86_INS_SYSCALL, "sysenter": UC_X86_INS_SYSENTER,
-        }  # fmt: skip
-        place = ctypes.c_void_p()
-        kind_number = types.get(kind, uc_names.UC_HOOK_INSN)
-        extra = (ctypes.c_int(instructions[kind]),) if kind in instructions else ()
-        error = _hook_add(
-            self._handle, ctypes.byref(place), ctypes.c_int(kind_number), function, ctypes.c_void_p(data),
-            ctypes.c_uint64(begin), ctypes.c_uint64(end), *extra,
-        )  # fmt: skip
+    @staticmethod
+    def _check(error: int, problem: str) -> None:
         if error:
-            raise reg.UnknownEmulator(f"unicorn: a hook on {kind} was refused with error {error}")
-        self._keep.append(function)
-        return place.value or 0
+            raise UnknownEmulator(f"{problem} (error {error})")
+
+    def close(self) -> None:
+        """Give the instance back; it must not be running."""
+        self.handle = 0
+        self._finalizer()
+        self._hooks.clear()
+        self._windows.clear()
+
+    # --- running ----------------------------------------------------------------------------------------
+
+    def start(self, rip: int) -> int:
+        """Execute from ``rip`` until ``stop``; give 0 or the library's error number."""
+        error: int = _start(self._handle, rip, 0, 0, 0)
+        return error
 
     def stop(self) -> None:
         """Stop; only from a hook that is between two instructions."""
         _stop(self._handle)
 
-    def _install_instruction_hooks(self) -> None:
-        def port_in(_uc: int, port: int, size: int, _data: int) -> int:
-            if self._refused is not None:
-                return 0
-            try:
-                return self.port_in(port, size)
-            except BaseException as problem:
-                self._undo(problem)
-                return 0
+    def flush_tlb(self) -> None:
+        """Forget all translations of addresses."""
+        _control(self._handle, _FLUSH_TLB)
 
-        def port_out(_uc: int, port: int, size: int, value: int, _data: int) -> None:
-            if self._refused is not None:
-                return
-            try:
-                self.port_out(port, size, value)
-            except BaseException as problem:
-                self._undo(problem)
+    def flush_code(self) -> None:
+        """Forget all translated code."""
+        _control(self._handle, _FLUSH_CODE)
 
-        def system_call(code: int) -> Callable[[int, int], None]:
-            def called(_uc: int, _data: int) -> None:
-                self._instruction = code
-                self._instruction_rip = self.words[reg.RIP]
-                _stop(self._handle)
+    # --- hooks and memory -------------------------------------------------------------------------------
 
-            return called
+    def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
+        """Install a hook and give its handle, the address of the library's `struct hook`.
 
-        self.add_hook("in", _In(port_in), 0)
-        self.add_hook("out", _Out(port_out), 0)
-        self.add_hook("syscall", _Plain(system_call(SYSCALL)), 0)
-        self.add_hook("sysenter", _Plain(system_call(SYSENTER)), 0)
+        kind: block, code (before each instruction), read, write, interrupt, in, out, syscall or sysenter.
+        function: a C function pointer, kept alive until ``remove_hook``. begin, end: the range of addresses,
+        inclusive; everywhere when ``begin`` is above ``end``. Code translated before does not know of it.
+        """
+        place = _P()
+        extra = (_INT(_HOOK_INSTRUCTIONS[kind]),) if kind in _HOOK_INSTRUCTIONS else ()
+        number = _HOOK_TYPES.get(kind, names.UC_HOOK_INSN)
+        error = _hook_add(self._handle, ctypes.byref(place), number, function, _P(data), begin, end, *extra)
+        self._check(error, f"a hook on {kind} was refused")
+        hook = place.value or 0
+        self._hooks[hook] = function
+        return hook
+
+    def remove_hook(self, hook: int) -> None:
+        """Take a hook away."""
+        _hook_del(self._handle, _P(hook))
+        self._hooks.pop(hook, None)
+
+    def map(self, hpa: int, size: int, address: int) -> None:
+        """Make ``size`` bytes of this process's memory from ``address`` on physical memory at ``hpa``."""
+        self._check(_map(self._handle, hpa, size, names.UC_PROT_ALL, address), "memory was not mapped")
 
     def map_window(
-        self, hpa: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
+        self,
+        hpa: int,
+        size: int,
+        read: Callable[[int | None, int, int, int | None], int],
+        write: Callable[[int | None, int, int, int, int | None], None],
     ) -> None:
-        """Let accesses to a window of host-physical addresses call ``read(offset, size)`` and ``write``.
+        """Let accesses to ``size`` bytes at ``hpa`` call ``read(handle, offset, width, data)`` and ``write``.
 
-        They run in the middle of an instruction; what they raise comes out of ``run`` after it.
+        Raises ValueError when the range is not whole pages or overlaps another.
         """
-
-        def on_read(_uc: int, offset: int, width: int, _data: int) -> int:
-            try:
-                return read(offset, width)
-            except BaseException as problem:
-                self._raise_later(problem)
-                return (1 << 8 * width) - 1
-
-        def on_write(_uc: int, offset: int, width: int, value: int, _data: int) -> None:
-            try:
-                write(offset, width, value)
-            except BaseException as problem:
-                self._raise_later(problem)
-
-        callbacks = (_MmioRead(on_read), _MmioWrite(on_write))
-        self._keep.extend(callbacks)
-        error = uclib["uc_mmio_map"](
-            self._handle, ctypes.c_uint64(hpa), ctypes.c_size_t(size),
-            callbacks[0], ctypes.c_void_p(0), callbacks[1], ctypes.c_void_p(0),
-        )  # fmt: skip
+        callbacks = (_WindowRead(read), _WindowWrite(write))
+        self._windows.extend(callbacks)
+        error = _map_window(self._handle, hpa, size, callbacks[0], None, callbacks[1], None)
         if error:
             raise ValueError(f"map_window({hpa:#x}, {size:#x}): refused with error {error}")
 
-    # --- running ----------------------------------------------------------------------------------------
+    # --- registers, for power-on and for what is kept lazily --------------------------------------------
 
-    def run(self) -> int:
-        """Execute from RIP until something stops the processor.
+    def write_general(self, number: int, value: int) -> None:
+        """Write general register ``number``, 0 to 15 in instruction encoding order."""
+        _reg_write(self._handle, _GENERAL[number], ctypes.byref(_U64(value)))
 
-        Gives the number of the interrupt hook (an exception's vector, or 0x100 + the intercept's EXITCODE),
-        or STOPPED, FAILED, SYSCALL or SYSENTER. Raises what a port or window callback raised.
-        """
-        words = self._deadline_words
-        words[2] = NO_INTERRUPT
-        self._instruction = STOPPED
-        error = _start(self._handle, self.words[reg.RIP], 0, 0, 0)
-        number = words[2]
-        if self._refused is not None or self._raised is not None:
-            return self._settle()
-        if number != NO_INTERRUPT:
-            return number
-        if error:
-            self.error = error
-            return FAILED
-        if self._instruction != STOPPED:
-            self.words[reg.RIP] = self._instruction_rip  # the library has gone past it
-        return self._instruction
+    def write_control(self, number: int, value: int) -> None:
+        """Write control register ``number``."""
+        _reg_write(self._handle, UC_X86_REG_CR0 + number, ctypes.byref(_U64(value)))
 
-    def refuse(self, code: int) -> None:
-        """From ``port_in`` or ``port_out``: undo the instruction and have ``run`` give ``code``.
+    def write_task_register(self, selector: int, base: int, limit: int, flags: int) -> None:
+        """Write TR with its hidden part; flags as in the high half of a descriptor."""
+        value = _TaskRegister(selector, base, limit, flags)
+        _reg_write(self._handle, UC_X86_REG_TR, ctypes.byref(value))
 
-        The stop after a port hook comes some instructions late. Until it does, those instructions must not
-        touch memory, so every translation is taken away; then the registers are put back.
-        """
-        if self._refused is None:
-            self._refused = (bytes(self.bytes), code, self._deadline_words[0])
-            empty = self._host.empty_table
-            self.words[reg.CR3] = empty
-            self.set_u64(reg.NESTED_CR3, empty)
-            self.flush_tlb()
-            _stop(self._handle)
+    def read_msr(self, number: int) -> int:
+        """Read a model-specific register: 0 where the library has none."""
+        msr = _Msr(number, 0)
+        _reg_read(self._handle, UC_X86_REG_MSR, ctypes.byref(msr))
+        return int(msr.value)
 
-    def _undo(self, problem: BaseException) -> None:
-        self.refuse(FAILED)
-        self._raise_later(problem)
-
-    def _raise_later(self, problem: BaseException) -> None:
-        if self._raised is None:
-            self._raised = problem
-        self.stops.request()
-
-    def _settle(self) -> int:
-        code = STOPPED
-        if self._refused is not None:
-            saved, code, self._deadline_words[0] = self._refused
-            self._refused = None
-            self.bytes[:] = saved
-            self._interrupt_request.value = 0
-            self.flush_tlb()
-        raised, self._raised = self._raised, None
-        if raised is not None:
-            raise raised
-        return code
-
-    @property
-    def refused(self) -> bool:
-        """Whether the instruction now executing is being undone."""
-        return self._refused is not None
-
-    def request_window(self, wanted: bool) -> None:
-        """Ask for (or withdraw) a stop with VMEXIT_VINTR before the next instruction with interrupts enabled."""
-        self._interrupt_request.value = reg.VIRTUAL_INTERRUPT if wanted else 0
-
-    @property
-    def blocks(self) -> int:
-        """Basic blocks entered since power-on (0 for ever when nothing counts)."""
-        return self.stops.words[0]
-
-    def uncount_block(self) -> None:
-        """Take back the count of a block that is about to be entered in its middle, after a hidden stop."""
-        words = self.stops.words
-        if words[0]:
-            words[0] -= 1
-
-    # --- state ------------------------------------------------------------------------------------------
+    def write_msr(self, number: int, value: int) -> None:
+        """Write a model-specific register."""
+        _reg_write(self._handle, UC_X86_REG_MSR, ctypes.byref(_Msr(number, value)))
 
     def read_flags(self) -> int:
         """Give RFLAGS, arithmetic flags worked out."""
         _reg_read(self._handle, UC_X86_REG_RFLAGS, ctypes.byref(self._flags))
         return self._flags.value
-
-    def u64(self, offset: int) -> int:
-        """Read a field given by its offset from the VMCB's address."""
-        place = self.layout.vmcb + offset
-        value: int = struct.unpack_from("<Q", self.bytes, place)[0]
-        return value
-
-    def set_u64(self, offset: int, value: int) -> None:
-        """Write such a field."""
-        struct.pack_into("<Q", self.bytes, self.layout.vmcb + offset, value)
-
-    def set_u32(self, offset: int, value: int) -> None:
-        """Write a 32-bit field given by its offset from the VMCB's address."""
-        struct.pack_into("<I", self.bytes, self.layout.vmcb + offset, value)
-
-    def set_u16(self, offset: int, value: int) -> None:
-        """Write a 16-bit field given by its offset from the VMCB's address."""
-        struct.pack_into("<H", self.bytes, self.layout.vmcb + offset, value)
-
-    def error_code(self) -> int:
-        """Give the error code of the last fault, or EXITINFO1 of the last intercept."""
-        value: int = struct.unpack_from("<I", self.bytes, self.layout.vmcb + reg.ERROR_CODE)[0]
-        return value
-
-    def flush_tlb(self) -> None:
-        """Forget all translations, as after a write to CR3 with global pages off."""
-        _control(self._handle, _TLB_FLUSH)
-
-    def flush_code(self) -> None:
-        """Forget all translated code: the host changed memory that may hold some."""
-        _control(self._handle, _TB_FLUSH)
-
-    def close(self) -> None:
-        """Give the engine back; it must not be running. Only ``blocks`` may be asked afterwards."""
-        if self.handle:
-            self.handle = 0
-            self.bytes = self.words = self.words32 = memoryview(bytearray(self.layout.size)).cast("B")
-            del self._interrupt_request
-            del self._uc  # its finalizer closes the library's side
-            self._keep.clear()

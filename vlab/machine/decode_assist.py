@@ -1,8 +1,9 @@
 """Decode assists: what the processor tells a monitor about an intercepted system instruction.
 
-The emulator stops at MOV CRn, CLTS, LMSW, SMSW and INVLPG without a word on their operands. AMD processors put
-them into EXITINFO1 (AMD APM vol. 2, rev. 3.42, 15.33); this module decodes the instruction for that, and for a
-monitor that carries one out. Encodings are those of AMD APM vol. 3, rev. 3.36, 1.2 to 1.4 and chapter 4.
+The emulator stops at MOV CRn, MOV DRn, CLTS, LMSW, SMSW, LTR and INVLPG without a word on their operands. AMD
+processors put some of them into EXITINFO1 (AMD APM vol. 2, rev. 3.42, 15.33); this module decodes the
+instruction for that, and for a monitor or microcode that carries one out. Encodings are those of AMD APM vol.
+3, rev. 3.36, 1.2 to 1.4 and chapter 4.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from vlab.machine.core import LiveCore
 MOV: Final = 1 << 63
 """EXITINFO1 of a control register access: set for MOV, whose general register is in bits 3:0."""
 
+CLTS, INVD, GROUP_6, GROUP_7 = 0x06, 0x08, 0x00, 0x01
+WRITE_CR: Final = 0x22
+"""Opcode bytes behind 0Fh. Group 6 has SLDT STR LLDT LTR, group 7 SMSW LMSW INVLPG RDTSCP."""
+
 _SEGMENT_PREFIXES: Final = {0x26: "es", 0x2E: "cs", 0x36: "ss", 0x3E: "ds", 0x64: "fs", 0x65: "gs"}
 _OTHER_PREFIXES: Final = frozenset((0xF0, 0xF2, 0xF3))
 _OPERAND_SIZE, _ADDRESS_SIZE, _ESCAPE = 0x66, 0x67, 0x0F
-_READ_CR, _WRITE_CR, _GROUP_7, _CLTS = 0x20, 0x22, 0x01, 0x06
+_MOVES: Final = frozenset((0x20, 0x21, 0x22, 0x23))  # MOV from CR, from DR, to CR, to DR
+_BARE: Final = frozenset((CLTS, INVD, 0x09, 0x31))  # no ModRM byte; the others are WBINVD and RDTSC
 _RSP, _RBP, _RIP_RELATIVE, _SIB = 4, 5, 5, 4
 _LONG64: Final = 5  # LiveCore.mode_code
 _BIG: Final = 1 << 10  # D in segment attributes
@@ -29,9 +35,9 @@ _PAIRS: Final = ((3, 6), (3, 7), (5, 6), (5, 7), (6,), (7,), (5,), (3,))
 class SystemInstruction(NamedTuple):
     """One decoded instruction. opcode: the byte behind 0Fh. length: bytes, prefixes included.
 
-    number: ModRM.reg, with its REX bit: a control register, or which instruction of group 7 it is. register:
-    the general register in ModRM.rm, None for memory. linear: the address of a memory operand, None for a
-    register. operand_size: 2, 4 or 8 bytes.
+    number: ModRM.reg, with its REX bit: a control or debug register, or which instruction of a group it is.
+    register: the general register in ModRM.rm, None for memory. linear: the address of a memory operand, None
+    for a register. operand_size: 2, 4 or 8 bytes.
     """
 
     opcode: int
@@ -43,13 +49,13 @@ class SystemInstruction(NamedTuple):
 
     @property
     def is_mov(self) -> bool:
-        """Whether this is MOV to or from a control register."""
-        return self.opcode in (_READ_CR, _WRITE_CR)
+        """Whether this is MOV to or from a control or debug register."""
+        return self.opcode in _MOVES
 
     @property
     def is_clts(self) -> bool:
         """Whether this is CLTS."""
-        return self.opcode == _CLTS
+        return self.opcode == CLTS
 
 
 def exit_info(core: LiveCore, code: int, instruction: bytes) -> int:
@@ -57,18 +63,20 @@ def exit_info(core: LiveCore, code: int, instruction: bytes) -> int:
 
     0 for exits without a decode assist, and for bytes that are no such instruction.
     """
-    if code != SvmExit.INVLPG and not SvmExit.READ_CR0 <= code <= SvmExit.WRITE_CR15:
+    if code != SvmExit.INVLPG and not SvmExit.READ_CR0 <= code <= SvmExit.WRITE_DR15:
         return 0
     decoded = decode(core, instruction)
     if decoded is None:
         return 0
     if code == SvmExit.INVLPG:
         return decoded.linear or 0
-    return MOV | (decoded.register or 0) if decoded.is_mov else 0
+    if not decoded.is_mov:
+        return 0
+    return (decoded.register or 0) | (MOV if code <= SvmExit.WRITE_CR15 else 0)
 
 
 def decode(core: LiveCore, code: bytes) -> SystemInstruction | None:
-    """Decode the instruction at RIP, whose bytes are ``code``; None when it is none of these, or cut short."""
+    """Decode the instruction at RIP, whose bytes are ``code``; None for any other, and for one cut short."""
     try:
         return _decode(core, code)
     except IndexError:
@@ -96,13 +104,13 @@ def _decode(core: LiveCore, code: bytes) -> SystemInstruction | None:
         return None
     opcode, place = code[place + 1], place + 2
     size = 8 if long64 and rex & 8 else 4 if (long64 or wide) != swapped else 2
-    if opcode == _CLTS:
+    if opcode in _BARE:
         return SystemInstruction(opcode, place, 0, None, None, size)
     modrm, place = code[place], place + 1
     number, rm = modrm >> 3 & 7 | rex << 1 & 8, modrm & 7 | rex << 3 & 8
-    if opcode in (_READ_CR, _WRITE_CR):  # the mod field is ignored: always a register
+    if opcode in _MOVES:  # the mod field is ignored: always a register
         return SystemInstruction(opcode, place, number, rm, None, 8 if long64 else 4)
-    if opcode != _GROUP_7:
+    if opcode not in (GROUP_6, GROUP_7):
         return None
     if modrm >> 6 == 3:
         return SystemInstruction(opcode, place, number & 7, rm, None, size)

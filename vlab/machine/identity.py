@@ -1,8 +1,9 @@
 """What CPUID says: the processor's features, of which each is really there.
 
 The list is what the emulator underneath implements, less what would break a promise: RDRAND (two runs would
-differ), XSAVE (its state is not part of a snapshot's promise), SMAP, and performance counters. AMD APM vol. 3,
-rev. 3.36, appendix E, gives the leaves.
+differ), XSAVE (its state is not part of a snapshot's promise), SMAP, MONITOR and performance counters. What
+is not on the list is taken from the emulator too (``power_on``), and raises #UD. AMD APM vol. 3, rev. 3.36,
+appendix E, gives the leaves.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ APIC: Final = 1 << _APIC
 SVM: Final = 1 << 2
 
 _SHARED_EDX: Final = FEATURES_EDX & _mask(0, 3, 4, 5, 6, 8, 9, 12, 13, 15, 16, 17, 23, 24)
-_EXTENDED_EDX: Final = _SHARED_EDX | _mask(11, 20, 22, 26, 27, 29)
+EXTENDED_EDX: Final = _SHARED_EDX | _mask(11, 20, 22, 26, 27, 29)
 """SYSCALL NX MMXEXT 1-GB-pages RDTSCP LM."""
-_EXTENDED_ECX: Final = _mask(0, 4, 5, 6)
+EXTENDED_ECX: Final = _mask(0, 4, 5, 6)
 """LAHF CR8-legacy ABM SSE4A."""
-_LEAF_7_EBX: Final = _mask(0, 3, 7, 8, 9, 19, 23)
+LEAF_7_EBX: Final = _mask(0, 3, 7, 8, 9, 19, 23)
 """FSGSBASE BMI1 SMEP BMI2 ERMS ADX CLFLUSHOPT."""
 _TSC_INVARIANT: Final = 1 << 8
 
@@ -64,19 +65,19 @@ class Identity:
     ) -> None:
         edx = FEATURES_EDX if apic else FEATURES_EDX & ~APIC
         ecx = FEATURES_ECX | (HYPERVISOR if hypervisor else 0)
-        vendor = tuple(int.from_bytes(VENDOR[start : start + 4], "little") for start in (0, 4, 8))
+        vendor = _words(VENDOR)
         name = brand.encode("ascii")[:47].ljust(48, b"\0")
         top = 0x8000000A if svm else 0x80000008
         self.leaves: dict[int, Leaf] = {
             0: (7, vendor[0], vendor[2], vendor[1]),
             1: (FAMILY_MODEL_STEPPING, 0x00010800, ecx, edx),
-            7: (0, _LEAF_7_EBX, 0, 0),
+            7: (0, LEAF_7_EBX, 0, 0),
             0x80000000: (top, vendor[0], vendor[2], vendor[1]),
             0x80000001: (
                 FAMILY_MODEL_STEPPING,
                 0,
-                _EXTENDED_ECX | (SVM if svm else 0),
-                _EXTENDED_EDX if apic else _EXTENDED_EDX & ~APIC,
+                EXTENDED_ECX | (SVM if svm else 0),
+                EXTENDED_EDX if apic else EXTENDED_EDX & ~APIC,
             ),
             0x80000002: _words(name[:16]),
             0x80000003: _words(name[16:32]),
@@ -89,8 +90,8 @@ class Identity:
         if svm:
             self.leaves[0x8000000A] = (1, 16, 0, 0x1)  # revision 1, 16 ASIDs, nested paging
         if hypervisor:
-            words = tuple(int.from_bytes(hypervisor[start : start + 4], "little") for start in (0, 4, 8))
-            self.leaves[0x40000000] = (0x40000001, *words)
+            words = _words(hypervisor)
+            self.leaves[0x40000000] = (0x40000001, words[0], words[1], words[2])
             self.leaves[0x40000001] = (0, 0, 0, 0)
 
     def cpuid(self, leaf: int, subleaf: int) -> Leaf:

@@ -7,6 +7,9 @@ from typing import Final
 from vlab.isa.vectors import Vector
 from vlab.machine.faults import Event, EventKind
 
+LONGEST: Final = 15
+"""Bytes of the longest instruction (AMD APM vol. 3, rev. 3.36, 1.2)."""
+
 PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 REX: Final = frozenset(range(0x40, 0x50))
 _INT3, _INT, _INTO = 0xCC, 0xCD, 0xCE

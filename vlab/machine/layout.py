@@ -22,41 +22,43 @@ _LONG_MODE_TABLES: Final = 6 * PAGE  # one PML4, one PDPT, four directories: the
 
 @dataclass(frozen=True, slots=True)
 class HostLayout:
-    """Addresses (bytes, host-physical) in the reserved run.
-
-    page_tables: identity map of 4 GiB for the host side of VMRUN. save_area: VM_HSAVE_PA. vmcb: the engine's
-    own VMCB. msr_map: its MSR permission map, two pages, all ones. empty_table: a page of zeroes, a paging
-    structure in which nothing is present. code: one VMRUN and one HLT. nested_root: the first nested table.
-    """
+    """Addresses (bytes, host-physical) in the reserved run, which starts at ``base``."""
 
     base: int
 
     @property
     def page_tables(self) -> int:
+        """Identity map of the low 4 GiB: one PML4, one PDPT, four directories."""
         return self.base
 
     @property
     def save_area(self) -> int:
+        """VM_HSAVE_PA."""
         return self.base + _LONG_MODE_TABLES
 
     @property
     def vmcb(self) -> int:
+        """The engine's own VMCB."""
         return self.save_area + PAGE
 
     @property
     def msr_map(self) -> int:
+        """Its MSR permission map, two pages."""
         return self.vmcb + PAGE
 
     @property
     def empty_table(self) -> int:
+        """A page of zeroes: a paging structure in which nothing is present."""
         return self.msr_map + 2 * PAGE
 
     @property
     def code(self) -> int:
+        """One VMRUN and one HLT."""
         return self.empty_table + PAGE
 
     @property
     def nested_root(self) -> int:
+        """The nested tables that the engine starts with."""
         return self.page_tables
 
     def write(self, memory: PhysicalMemory) -> None:

@@ -1,4 +1,6 @@
-"""A computer: memory, a processor and device windows. What runs on it, bare or under a monitor, is others' business."""
+"""A computer: memory, a processor and device windows. What runs on it, bare or under a monitor, is others'
+business.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class Machine:
     """One computer.
 
     memory: bytes of host-physical memory for whoever uses the machine; the machine adds what it needs itself.
-    counting: see ``Engine``. ``frames`` hands out page frames; ``lock`` is held by whoever runs the processor.
+    counting: see ``Engine``. ``frames`` hands out page frames; ``lock`` is held by whoever runs the
+    processor.
     """
 
     def __init__(self, memory: int, *, counting: bool = True) -> None:

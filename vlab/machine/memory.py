@@ -1,7 +1,8 @@
 """Physical memory: frames on one anonymous mapping that Python, NumPy and the processor share.
 
-The emulator maps the same bytes (`uc_mem_map_ptr`), so a loader, a page walk, a DMA transfer or a drawing reads
-and writes what the guest sees, without a call into the emulator. Pages that nobody has touched cost nothing.
+The emulator maps the same bytes (`uc_mem_map_ptr`), so a loader, a page walk, a DMA transfer or a drawing
+reads and writes what the guest sees, without a call into the emulator. Pages that nobody has touched cost
+nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class PhysicalMemory:
         self.address: Final = ctypes.addressof(self._anchor)
 
     def read(self, hpa: int, size: int) -> int:
-        """Read ``size`` bytes, little-endian; what lies beyond the memory reads as ones, as an open bus does."""
+        """Read ``size`` bytes, little-endian; beyond the memory are ones, as on an open bus."""
         chunk = self.bytes[hpa : hpa + size]
         if len(chunk) == size:
             return int.from_bytes(chunk, "little")
@@ -46,8 +47,17 @@ class PhysicalMemory:
 
     def write(self, hpa: int, size: int, value: int) -> None:
         """Write ``size`` bytes, little-endian; what lies beyond the memory is dropped."""
-        if 0 <= hpa and hpa + size <= self.size:
+        if hpa >= 0 and hpa + size <= self.size:
             self.bytes[hpa : hpa + size] = value.to_bytes(size, "little")
+
+    def read_bytes(self, hpa: int, size: int) -> bytes:
+        """Read a run of bytes; what lies beyond the memory reads as ones."""
+        return bytes(self.bytes[hpa : hpa + size]).ljust(size, b"\xff")
+
+    def write_bytes(self, hpa: int, data: bytes) -> None:
+        """Write a run of bytes; one that reaches beyond the memory is dropped."""
+        if hpa >= 0 and hpa + len(data) <= self.size:
+            self.bytes[hpa : hpa + len(data)] = data
 
     def zero(self, hpa: int, size: int) -> None:
         """Clear a run of bytes inside the memory."""
@@ -59,8 +69,8 @@ class PhysicalMemory:
         try:
             self.bytes.release()
             self._map.close()
-        except BufferError:  # a view into guest memory lives on: the mapping goes with its last view
-            return
+        except BufferError:
+            pass  # a view into guest memory lives on: the mapping goes with its last view
 
 
 def _anonymous(size: int) -> mmap.mmap:

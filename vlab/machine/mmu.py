@@ -22,8 +22,7 @@ _ACCESS: Final = {
     for user in (False, True)
     for fetch in (False, True)
 }
-NESTED_USER: Final = Access(user=True)
-"""Nested tables see every guest access as a user access (APM2 15.25.5)."""
+_GPA_SIGN, _GPA_WRAP = 1 << 47, 1 << 48  # the engine's walk of nested tables looks at 48 bits of an address
 
 
 class NestedFault(Exception):
@@ -39,10 +38,7 @@ class NestedFault(Exception):
 
 
 class Mmu:
-    """Translates for the microcode of one processor.
-
-    nested_root: host-physical address of the nested tables, or None while nested paging is off.
-    """
+    """Translates for the microcode of one processor, nested once ``set_nested`` gave it tables."""
 
     def __init__(self, memory: PhysicalMemory) -> None:
         self._memory = memory
@@ -52,11 +48,14 @@ class Mmu:
         self._read_only: set[int] = set()
 
     def set_nested(self, root: int | None) -> None:
-        """Follow other nested tables, or the same ones after a change."""
+        """Follow other nested tables at host-physical ``root``, or the same ones after a change; None: none.
+
+        NX is a reserved bit in them, as for the engine (see ``power_on``).
+        """
         self.forget_nested()
         self._nested = None
         if root is not None:
-            self._nested = PagingControls(PagingMode.LONG, root, nxe=True, wp=True)
+            self._nested = PagingControls(PagingMode.LONG, root, nxe=False, wp=True)
 
     def forget_nested(self) -> None:
         """Drop cached nested translations: a monitor must flush after it changed its tables."""
@@ -74,7 +73,11 @@ class Mmu:
     def _walk_nested(self, gpa: int, write: bool) -> int:
         if self._nested is None:
             return gpa & ~_OFFSET
-        result = translate(gpa, self._nested, _ACCESS[write, True, False], self._memory.read)
+        place = gpa % _GPA_WRAP
+        if place & _GPA_SIGN:
+            place |= -_GPA_WRAP & (1 << 64) - 1  # canonical, for the walker: four levels cover 48 bits
+        # Nested tables see every guest access as a user access (APM2 15.25.5).
+        result = translate(place, self._nested, _ACCESS[write, True, False], self._memory.read)
         if isinstance(result, Fault):
             raise NestedFault(gpa, result.error_code)
         page, frame = gpa >> 12, result.physical & ~_OFFSET
@@ -95,7 +98,13 @@ class Mmu:
         return self._memory.read(hpa, size)
 
     def translate(
-        self, linear: int, controls: PagingControls, *, write: bool = False, user: bool = False, fetch: bool = False
+        self,
+        linear: int,
+        controls: PagingControls,
+        *,
+        write: bool = False,
+        user: bool = False,
+        fetch: bool = False,
     ) -> int:
         """Give the host-physical address of ``linear`` for one access, and set accessed and dirty bits.
 

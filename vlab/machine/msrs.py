@@ -1,7 +1,8 @@
 """The model-specific registers of one processor: reads and writes with the checks that the manual asks for.
 
-Registers that execution depends on live in the core (STAR, EFER, FS.base ...); the rest are kept here. A number
-that the table of ``vlab.isa.msr`` does not have is #GP, as on hardware. Sections of AMD APM vol. 2, rev. 3.42.
+Registers that execution depends on live in the core (STAR, EFER, FS.base ...); the rest are kept here. A
+number that the table of ``vlab.isa.msr`` does not have is #GP, as on hardware. Sections of AMD APM vol. 2,
+rev. 3.42.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from vlab.isa.msr import Msr
+from vlab.isa.msr import Msr, find
 from vlab.isa.paging import canonical
 from vlab.machine.core import LiveCore
 
@@ -22,9 +23,10 @@ _IN_CORE: Final = {
 _ADDRESSES: Final = {Msr.LSTAR, Msr.CSTAR, Msr.KERNEL_GS_BASE, Msr.SYSENTER_ESP, Msr.SYSENTER_EIP}
 _SEGMENT_BASES: Final = {Msr.FS_BASE: "fs", Msr.GS_BASE: "gs"}
 _READ_ONLY: Final = {Msr.MTRR_CAP, Msr.PATCH_LEVEL, Msr.MCG_CAP}
+_WRITE_ONLY: Final = {Msr.PRED_CMD}
 
-_SCE, _LME, _LMA, _NXE, _SVME, _FFXSR = 1, 1 << 8, 1 << 10, 1 << 11, 1 << 12, 1 << 14
-_EFER_WRITABLE: Final = _SCE | _LME | _NXE | _FFXSR
+_SCE, _LME, _LMA, _NXE, _SVME = 1, 1 << 8, 1 << 10, 1 << 11, 1 << 12
+_EFER_WRITABLE: Final = _SCE | _LME | _NXE
 _PG: Final = 1 << 31
 _MEMORY_TYPES: Final = {0, 1, 4, 5, 6, 7}
 
@@ -32,7 +34,8 @@ _MEMORY_TYPES: Final = {0, 1, 4, 5, 6, 7}
 class ModelSpecificRegisters:
     """RDMSR and WRMSR for one processor.
 
-    tsc: gives the time stamp counter. ``values``: the registers that live here, by number; a snapshot keeps them.
+    tsc: gives the time stamp counter. ``values``: the registers that live here, by number; a snapshot keeps
+    them.
     """
 
     def __init__(self, core: LiveCore, tsc: Callable[[], int]) -> None:
@@ -45,10 +48,8 @@ class ModelSpecificRegisters:
 
     def read(self, number: int) -> int | None:
         """Give the register's value, or None for #GP."""
-        core = self._core
-        try:
-            msr = Msr(number)
-        except ValueError:
+        core, msr = self._core, find(number)
+        if msr is None or msr in _WRITE_ONLY:
             return None
         if msr in _IN_CORE:
             return int(getattr(core, _IN_CORE[msr]))
@@ -62,11 +63,10 @@ class ModelSpecificRegisters:
 
     def write(self, number: int, value: int) -> bool:
         """Set the register; False for #GP, with nothing changed."""
-        try:
-            msr = Msr(number)
-        except ValueError:
+        msr = find(number)
+        if msr is None or msr in _READ_ONLY:
             return False
-        if msr in _READ_ONLY or ((msr in _ADDRESSES or msr in _SEGMENT_BASES) and not canonical(value)):
+        if (msr in _ADDRESSES or msr in _SEGMENT_BASES) and not canonical(value):
             return False
         core = self._core
         if msr in _SEGMENT_BASES:
@@ -89,7 +89,7 @@ class ModelSpecificRegisters:
         return True
 
     def _write_efer(self, value: int) -> bool:
-        """EFER (APM2 3.1.7): reserved bits and a change of LME under paging are #GP; LMA is not software's."""
+        """EFER (APM2 3.1.7): #GP for reserved bits and for a change of LME under paging; LMA is kept."""
         core = self._core
         old = core.efer
         if value & ~(_EFER_WRITABLE | _LMA):

@@ -1,21 +1,25 @@
 """The live register file: the emulator's own processor structure, read and written in place.
 
-Unicorn keeps its processor in one C structure, QEMU's `CPUX86State`. A call into the library costs 1 to 3 us a
-register; a look into the structure through a memoryview costs 0.05 us, and an exit looks at a dozen. So
+Unicorn keeps its processor in one C structure, QEMU's `CPUX86State`. A call into the library costs 1 to 3 us
+a register; a look into the structure through a memoryview costs 0.05 us, and an exit looks at a dozen. So
 ``locate`` finds the structure at start-up, by writing values that nothing else holds and searching for them,
 and checks each field the same way; a release of the emulator that moved a field is refused, never misread.
 
-Offsets are bytes from the start of the structure, sizes as in QEMU 5.0 (the same on every 64-bit platform, for
-every member has a fixed width).
+Offsets are bytes from the start of the structure, sizes as in QEMU 5.0 (the same on every 64-bit platform,
+for every member has a fixed width).
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+from vlab.machine.cpu import UnknownEmulator
 
 RIP: Final = 16  # index of a 64-bit word, after the sixteen general registers
 EFLAGS: Final = 17  # complete between two runs; within one, arithmetic flags and DF are kept apart
@@ -43,14 +47,11 @@ ERROR_CODE: Final = -120
 NEXT_EIP: Final = -112
 DR: Final = -104
 OLD_EXCEPTION: Final = -8
-INTERCEPTS: Final = 16  # EXITs 0x60 up: misc1 in the low half, misc2 in the high one
-INTERCEPT_CR_READ: Final = 24
-INTERCEPT_CR_WRITE: Final = 26
-INTERCEPT_DR_READ: Final = 28
-INTERCEPT_DR_WRITE: Final = 30
+INTERCEPTS: Final = 16  # exit codes 0x60 up: word 3 of the VMCB in the low half, word 4 in the high one
+INTERCEPT_CR: Final = 24  # reads in the low 16 bits, writes in the high ones
+INTERCEPT_DR: Final = 28
 INTERCEPT_EXCEPTIONS: Final = 32
 NESTED_CR3: Final = 40
-NESTED_MODE: Final = 48
 SAVED_SIZE: Final = 56  # end of what one virtual processor owns
 
 INTERRUPT_REQUEST: Final = 0x1C  # in the CPUState before it
@@ -59,14 +60,14 @@ VIRTUAL_INTERRUPT: Final = 0x100
 _PROBE: Final = tuple(0x5A17_C0DE_0000_0000 + 0x1111 * (number + 1) for number in range(16))
 _SEARCH_HANDLE: Final = 4096
 _SEARCH_CPU: Final = 1 << 16
+_SEARCH_FEATURES: Final = 0x2000
+
+FEATURES_1_EDX, FEATURES_1_ECX, FEATURES_7_EBX = 0, 1, 2
+FEATURES_EXT_EDX, FEATURES_EXT_ECX = 6, 7
 _HEAD_OF_CPU: Final = 0x400
 """Bytes at the start of CPUState among which its pointer to CPUX86State is."""
 SEARCH_ENV: Final = 0x1600
 """No more than the structure itself: what lies behind it may hold an earlier engine's numbers."""
-
-
-class UnknownEmulator(ImportError):
-    """The installed Unicorn does not have the structure that vlab knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def find_env(handle: int, write_general: Callable[[int, int], None]) -> tuple[in
             if struct.pack("<Q", env) in memory[:_HEAD_OF_CPU] and _follows(env, write_general):
                 return candidate, env
             found = memory.find(wanted, found + 8)
-    raise UnknownEmulator("unicorn: its processor structure was not found; install unicorn>=2.1.4,<2.2")
+    raise UnknownEmulator("its processor structure was not found")
 
 
 def _follows(env: int, write_general: Callable[[int, int], None]) -> bool:
@@ -127,16 +128,27 @@ def find_value(env: int, size: int, value: int, what: str) -> int:
     packed = struct.pack("<Q", value)
     place = blob.find(packed)
     if place < 0 or blob.find(packed, place + 1) >= 0:
-        raise UnknownEmulator(
-            f"unicorn: {what} was not found in its processor structure; install unicorn>=2.1.4,<2.2"
-        )
+        raise UnknownEmulator(f"{what} was not found in its processor structure")
     return place
+
+
+def cut_features(env: int, signature: int, allowed: dict[int, int]) -> None:
+    """Take features from the emulated processor, so that their instructions raise #UD.
+
+    signature: CPUID Fn0000_0001 EAX, which stands before the feature words. allowed: what to leave of word n;
+    the order is that of QEMU's `FeatureWord`.
+    """
+    blob = ctypes.string_at(env, _SEARCH_FEATURES)
+    place = blob.find(b"AuthenticAMD" + struct.pack("<I", signature))
+    if place < 0 or place % 8:
+        raise UnknownEmulator("the features of its processor were not found")
+    words = (ctypes.c_uint64 * (max(allowed) + 1)).from_address(env + place + 16)
+    for number, mask in allowed.items():
+        words[number] &= mask
 
 
 def _peek(address: int, size: int) -> bytes:
     """Read this process's memory at an address that may not be mapped: the readable bytes from there on."""
-    import sys
-
     if sys.platform == "win32":
         return _peek_windows(address, size)
     return _peek_pipe(address, size)
@@ -144,8 +156,6 @@ def _peek(address: int, size: int) -> bytes:
 
 def _peek_pipe(address: int, size: int) -> bytes:
     """Let the kernel copy: write(2) answers EFAULT where a plain read would end the process."""
-    import os
-
     libc = ctypes.CDLL(None, use_errno=True)
     libc.write.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     libc.write.restype = ctypes.c_ssize_t

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 from typing import Final, Protocol
 
+from vlab.machine.cpu import UnknownEmulator
 from vlab.machine.registers import VIRTUAL_INTERRUPT
 
 NEVER: Final = (1 << 64) - 1
@@ -57,7 +58,11 @@ class Hooks(Protocol):
 
 
 class Stops(Protocol):
-    """One way of stopping. ``words`` are the Control's 64-bit words: blocks, deadline, interrupt."""
+    """One way of stopping.
+
+    ``words`` are the Control's 64-bit words: blocks, deadline, interrupt. A stop is due while the first has
+    reached the second. ``counts``: whether the first is kept.
+    """
 
     words: memoryview
     counts: bool
@@ -74,16 +79,18 @@ class Stops(Protocol):
 class _Counting:
     """What both counting ways share: a request is a deadline that has passed."""
 
-    counts = True
+    counts: bool = True
 
     def __init__(self, hooks: Hooks) -> None:
         self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function, *hooks.flags)
         self.words = memoryview(self.control).cast("B").cast("Q")
 
     def arm(self, deadline: int) -> None:
+        """Stop before the block after number ``deadline``."""
         self.words[1] = deadline
 
     def request(self) -> None:
+        """Stop before the next block; may be called from any thread."""
         self.words[1] = 0
 
 
@@ -159,28 +166,33 @@ class _HookHead(ctypes.Structure):
 class WatchedStops:
     """Stops on request alone, without counting and without a compiler."""
 
-    counts = False
+    counts: bool = False
     _NOWHERE: Final = NEVER  # a range of one address at which no block can start
 
     def __init__(self, hooks: Hooks) -> None:
-        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function)
+        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function, *hooks.flags)
         self.words = memoryview(self.control).cast("B").cast("Q")
-        # The first hook makes every block instrumented; this C function ignores its arguments and changes nothing.
+        # The first hook makes every block instrumented; this C function ignores its arguments and changes
+        # nothing.
         harmless = ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p)
         hooks.add_hook("block", harmless, 0)
         place = hooks.add_hook("block", ctypes.c_void_p(hooks.stop_function), 0, self._NOWHERE, self._NOWHERE)
         self._range = _HookHead.from_address(place)
         if (self._range.begin, self._range.end) != (self._NOWHERE, self._NOWHERE):
-            raise ImportError("unicorn: its hook structure is not the one vlab knows; install unicorn>=2.1.4,<2.2")
+            raise UnknownEmulator("its hook structure is not the one vlab knows")
         self._callback = _interrupt_hook(self.words, hooks)
         hooks.add_hook("interrupt", self._callback, 0)
 
     def arm(self, deadline: int) -> None:
+        """Withdraw a request. ``deadline`` 0 is one; any other never comes, for nothing counts."""
         if deadline:
+            self.words[1] = NEVER
             self._range.begin = self._range.end = self._NOWHERE
         else:
             self.request()
 
     def request(self) -> None:
+        """Stop before the next block; may be called from any thread."""
+        self.words[1] = 0
         self._range.end = 0
         self._range.begin = 1

@@ -1,9 +1,12 @@
 """VMRUN and #VMEXIT: AMD's Secure Virtual Machine, as microcode over the engine that is always in guest mode.
 
-A monitor fills a VMCB, real bytes in the machine's memory, and calls ``vmrun``. Between two VMRUNs of the same
-VMCB the processor keeps the guest's registers to itself, as AMD's VMCB caching allows (APM2 15.15): the control
-area and the exit fields are current after every exit, the state save area after ``write_back`` or a VMRUN of
-another VMCB. Sections of AMD APM vol. 2, rev. 3.42.
+A monitor fills a VMCB, real bytes in the machine's memory, and calls ``vmrun``. Between two VMRUNs of the
+same VMCB the processor keeps the guest's registers to itself, as AMD's VMCB caching allows (APM2 15.15): the
+control area and the exit fields are current after every exit, the state save area after ``write_back`` or a
+VMRUN of another VMCB. Sections of AMD APM vol. 2, rev. 3.42.
+
+VMRUN here does what VMLOAD does too. As on hardware, it leaves RBX to RDI, R8 to R15, DR0 to DR3 and the x87
+and SSE registers alone: a monitor with two guests keeps those for them (``Processor.load_registers``).
 """
 
 from __future__ import annotations
@@ -11,48 +14,57 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
-from vlab.isa.vmcb import EventInjection, EventType, VmcbSave
-from vlab.machine.core import SEGMENT_NAMES
+from vlab.isa.vmcb import EventInjection, EventType, VmcbControl, VmcbSave
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.processor import STOPPED, Processor
+from vlab.machine.vmcb_state import read_save_area, refusal, write_save_area
+
+__all__ = ["ALL_CLEAN", "Svm", "injection_of", "read_save_area", "write_save_area"]
 
 ALL_CLEAN: Final = (1 << 13) - 1
 """Value of the VMCB clean bits that says that no field of the control area was changed (APM2 15.15.3)."""
 
-_ASID_TLB, _INT_CTL = 11, 12
-_EXITINTINFO, _NESTED_CTL, _EVENTINJ, _NESTED_CR3, _CLEAN = 17, 18, 21, 22, 24  # 64-bit words of the VMCB
+_ASID_TLB, _INT_CTL, _INT_STATE = 11, 12, 13  # 64-bit words of the VMCB
+_MSRPM: Final = 9
+_EXITINTINFO, _NESTED_CTL, _EVENTINJ, _NESTED_CR3, _CLEAN = 17, 18, 21, 22, 24
 _V_IRQ: Final = 1 << 8
 _VALID: Final = 1 << 31
+_SHADOW: Final = 1  # in interrupt_state
 _CONTROLS: Final = struct.Struct("<IIIII")
 _EXIT: Final = struct.Struct("<QQQ")
 _EXIT_OFFSET: Final = 0x70
-_TABLES: Final = ("gdtr", "idtr")
-_SAVED: Final = (
-    "efer", "cr4", "cr3", "cr0", "dr7", "dr6", "rflags", "rip", "rsp", "rax", "star", "lstar", "cstar",
-    "sfmask", "kernel_gs_base", "sysenter_cs", "sysenter_esp", "sysenter_eip", "cr2",
-)  # fmt: skip
+_INVALID: Final = int(SvmExit.INVALID)
+_MASK64: Final = (1 << 64) - 1
 _KINDS: Final = {
-    EventType.INTERRUPT: EventKind.EXTERNAL, EventType.NMI: EventKind.NMI,
-    EventType.EXCEPTION: EventKind.EXCEPTION, EventType.SOFTWARE: EventKind.SOFTWARE_INT,
-}  # fmt: skip
+    EventType.INTERRUPT: EventKind.EXTERNAL,
+    EventType.NMI: EventKind.NMI,
+    EventType.EXCEPTION: EventKind.EXCEPTION,
+    EventType.SOFTWARE: EventKind.SOFTWARE_INT,
+}
 _TYPES: Final = {
-    EventKind.EXTERNAL: EventType.INTERRUPT, EventKind.NMI: EventType.NMI,
-    EventKind.EXCEPTION: EventType.EXCEPTION, EventKind.ICEBP: EventType.EXCEPTION,
-    EventKind.SOFTWARE_INT: EventType.SOFTWARE, EventKind.INT3: EventType.EXCEPTION,
+    EventKind.EXTERNAL: EventType.INTERRUPT,
+    EventKind.NMI: EventType.NMI,
+    EventKind.EXCEPTION: EventType.EXCEPTION,
+    EventKind.ICEBP: EventType.EXCEPTION,
+    EventKind.SOFTWARE_INT: EventType.SOFTWARE,
+    EventKind.INT3: EventType.EXCEPTION,
     EventKind.INTO: EventType.EXCEPTION,
-}  # fmt: skip
+}
 
 
 class Svm:
-    """The virtualization extension of one processor. ``current``: the VMCB on it, or None."""
+    """The virtualization extension of one processor.
+
+    ``current``: the VMCB on it, or None. ``refused``: why the last VMRUN ended in VMEXIT_INVALID.
+    """
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
         self._memory = processor.memory
         self.current: int | None = None
+        self.refused = ""
         self._words = memoryview(b"").cast("B")
         self._virtual_interrupt = False
 
@@ -60,13 +72,17 @@ class Svm:
         """Run the guest of the VMCB at host-physical ``vmcb`` until #VMEXIT; give the exit code.
 
         Gives STOPPED, with nothing written, when the processor was asked to stop: to the monitor that is the
-        moment of a physical interrupt.
+        moment of a physical interrupt. Gives VMEXIT_INVALID, with ``refused`` set, for a VMCB that VMRUN does
+        not accept.
         """
-        if vmcb != self.current:
-            self._load(vmcb)
+        if vmcb != self.current and not self._load(vmcb):
+            return self._refuse(vmcb)
         words, processor = self._words, self._processor
-        if words[_CLEAN] != ALL_CLEAN or words[_ASID_TLB] >> 32:
-            self._load_controls()
+        if words[_CLEAN] & 0xFFFFFFFF != ALL_CLEAN or words[_ASID_TLB] >> 32:
+            self.refused = refusal(*self._areas(vmcb), self._memory.size)
+            if self.refused:
+                return self._refuse(vmcb)
+            self._load_controls(vmcb)
         if words[_INT_CTL] & _V_IRQ:
             processor.engine.request_window(True)
             self._virtual_interrupt = True
@@ -79,36 +95,74 @@ class Svm:
             if code == STOPPED:
                 return code
         words[_EXITINTINFO] = _interrupted(processor.during)
+        words[_INT_STATE] = words[_INT_STATE] & ~_SHADOW | processor.core.interrupt_shadow
         _EXIT.pack_into(
-            self._memory.bytes, self.current + _EXIT_OFFSET, code, processor.info1, processor.info2  # type: ignore[operator]
+            self._memory.bytes, vmcb + _EXIT_OFFSET, code & _MASK64, processor.info1, processor.info2
         )
         return code
 
     def _inject(self, raw: int) -> int | None:
         """Deliver EVENTINJ (APM2 15.20); give the exit that came of it, if any."""
         self._words[_EVENTINJ] = raw & ~_VALID
-        return self._processor.inject(_event(EventInjection(raw), self._processor))
+        injection = EventInjection(raw)
+        if injection.TYPE not in _KINDS or (injection.TYPE == EventType.EXCEPTION and injection.VECTOR > 31):
+            self.refused = f"EVENTINJ {raw:#x} has a type or vector that does not exist"
+            return _INVALID
+        return self._processor.inject(event_of(raw, self._processor))
 
-    def _load_controls(self) -> None:
-        words, base = self._words, self.current or 0
-        crs, drs, exceptions, misc1, misc2 = _CONTROLS.unpack_from(self._memory.bytes, base)
+    def _areas(self, vmcb: int) -> tuple[VmcbControl, VmcbSave]:
+        return VmcbControl(self._memory.bytes, vmcb), VmcbSave(self._memory.bytes, vmcb)
+
+    def _load_controls(self, vmcb: int) -> None:
+        words = self._words
+        crs, drs, exceptions, misc1, misc2 = _CONTROLS.unpack_from(self._memory.bytes, vmcb)
         root = words[_NESTED_CR3] if words[_NESTED_CTL] & 1 else None
         self._processor.set_intercepts(exceptions, misc2 << 32 | misc1, crs, drs, root)
-        words[_CLEAN] = ALL_CLEAN
+        self._processor.msr_map = words[_MSRPM]
+        words[_CLEAN] = words[_CLEAN] & ~0xFFFFFFFF | ALL_CLEAN
 
-    def _load(self, vmcb: int) -> None:
-        """Change worlds: keep the old guest's state in its VMCB and take the new one's (APM2 15.5.1)."""
+    def _load(self, vmcb: int) -> bool:
+        """Change worlds: keep the old guest's state in its VMCB and take the new one's (APM2 15.5.1).
+
+        False, with nothing changed, for a VMCB that is not accepted; ``refused`` says why.
+        """
+        if vmcb % 0x1000 or not 0 <= vmcb < self._memory.size:
+            self.refused = f"the VMCB's address {vmcb:#x} is no page of memory"
+            return False
+        control, save = self._areas(vmcb)
+        self.refused = refusal(control, save, self._memory.size)
+        if self.refused:
+            return False
         self.write_back()
+        self._attach(vmcb)
+        core = self._processor.core
+        core.load(read_save_area(save, core.state()))
+        if control.interrupt_state & _SHADOW:
+            core.begin_shadow()
+        self._load_controls(vmcb)
+        return True
+
+    def adopt(self, vmcb: int) -> None:
+        """Take the registers that are on the processor now for those of the guest of ``vmcb``."""
+        self._attach(vmcb)
+        self._load_controls(vmcb)
+
+    def _attach(self, vmcb: int) -> None:
         self.current = vmcb
         self._words = self._memory.bytes[vmcb : vmcb + 0x400].cast("Q")
-        core = self._processor.core
-        core.load(read_save_area(VmcbSave(self._memory.bytes, vmcb), core.state()))
-        self._load_controls()
+
+    def _refuse(self, vmcb: int) -> int:
+        if vmcb % 0x1000 == 0 and 0 <= vmcb < self._memory.size:
+            _EXIT.pack_into(self._memory.bytes, vmcb + _EXIT_OFFSET, _INVALID & _MASK64, 0, 0)
+        return _INVALID
 
     def write_back(self) -> None:
-        """Bring the current VMCB's save area up to date with the registers."""
+        """Bring the current VMCB's save area and interrupt shadow (APM2 15.21.5) up to date."""
         if self.current is not None:
-            write_save_area(VmcbSave(self._memory.bytes, self.current), self._processor.core.state())
+            control, save = self._areas(self.current)
+            core = self._processor.core
+            write_save_area(save, core.state())
+            control.interrupt_state = _SHADOW if core.interrupt_shadow else 0
 
     def forget(self, vmcb: int) -> None:
         """Drop the VMCB from the processor without writing it back: its memory goes to someone else."""
@@ -116,7 +170,9 @@ class Svm:
             self.current = None
 
 
-def _event(injection: EventInjection, processor: Processor) -> Event:
+def event_of(raw: int, processor: Processor) -> Event:
+    """Give the event in EVENTINJ or EXITINTINFO; the address of a page fault is in CR2."""
+    injection = EventInjection(raw)
     kind = _KINDS[EventType(injection.TYPE)]
     code = injection.ERRORCODE if injection.EV else None
     vector = injection.VECTOR
@@ -136,40 +192,3 @@ def injection_of(event: Event) -> EventInjection:
     if event.kind is EventKind.EXCEPTION and event.error_code is not None:
         return raw.replace(EV=1, ERRORCODE=event.error_code)
     return raw
-
-
-def write_save_area(save: VmcbSave, state: CpuState) -> None:
-    """Put ``state`` into a VMCB's state save area; EFER.SVME is set there, as VMRUN demands (APM2 15.5.1)."""
-    for name in SEGMENT_NAMES:
-        segment = getattr(state, name)
-        setattr(save, f"{name}_selector", segment.selector)
-        setattr(save, f"{name}_attributes", segment.attributes)
-        setattr(save, f"{name}_limit", segment.limit)
-        setattr(save, f"{name}_base", segment.base)
-    for name in _TABLES:
-        setattr(save, f"{name}_base", getattr(state, name).base)
-        setattr(save, f"{name}_limit", getattr(state, name).limit)
-    for name in _SAVED:
-        setattr(save, name, getattr(state, name))
-    save.efer = state.efer | 1 << 12
-    save.g_pat = state.pat
-    save.cpl = state.cpl
-
-
-def read_save_area(save: VmcbSave, rest: CpuState) -> CpuState:
-    """Give the state in a save area; registers that VMRUN does not load are those of ``rest``."""
-    state = rest.copy()
-    for name in SEGMENT_NAMES:
-        segment = getattr(state, name)
-        segment.selector = getattr(save, f"{name}_selector")
-        segment.attributes = getattr(save, f"{name}_attributes")
-        segment.limit = getattr(save, f"{name}_limit")
-        segment.base = getattr(save, f"{name}_base")
-    for name in _TABLES:
-        getattr(state, name).base = getattr(save, f"{name}_base")
-        getattr(state, name).limit = getattr(save, f"{name}_limit")
-    for name in _SAVED:
-        setattr(state, name, int(getattr(save, name)))
-    state.efer &= ~(1 << 12)
-    state.pat = save.g_pat
-    return state

@@ -6,6 +6,7 @@ physical address space is laid out by tables that no guest instruction can tell 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from vlab.isa.svm_exits import SvmExit
@@ -56,34 +57,42 @@ class BareMachine(Monitor):
 
     def _offer_interrupt(self) -> None:
         """The INTR pin: taken between two instructions while RFLAGS.IF is 1 (APM2 8.1)."""
-        if not self.board.interrupt:
-            return
-        if not self.core.interrupts_enabled:
-            self.processor.engine.request_window(True)
-            return
-        vector = self.board.acknowledge()
-        self._note_interrupt(vector)
-        code = self.processor.inject(Event(EventKind.EXTERNAL, vector))
-        if code is not None:
-            self._handle(code)
+        board, processor = self.board, self.processor
+        if board.interrupt and self.core.interrupts_enabled:
+            vector = board.acknowledge()
+            self._note_interrupt(vector)
+            event = Event(EventKind.EXTERNAL, vector)
+            while (code := processor.inject(event)) == SvmExit.NPF:
+                self._map_nothing()
+            if code is not None:
+                self._handle(code)
+        processor.engine.request_window(board.interrupt)
 
     def _execute(self) -> None:
-        code = self.processor.run()
+        processor = self.processor
+        while (code := processor.run()) == SvmExit.NPF:
+            self._map_nothing()
+            processor.engine.uncount_block()
         if code != STOPPED:
             self._handle(code)
+
+    def _map_nothing(self) -> None:
+        """No chip answers where the processor has just reached: an open bus, one page of it from now on."""
+        self._bus.map_window(self.processor.info2 & ~(PAGE - 1), self._nothing)
+        self.processor.set_nested_root(self._bus.root)
 
     def _handle(self, code: int) -> None:
         processor = self.processor
         if code == SvmExit.HLT:
             processor.skip(1)
             self.halted = True
-        elif code == SvmExit.NPF:
-            # No chip answers there: an open bus, one page of it from now on.
-            self._bus.map_window(processor.info2 & ~(PAGE - 1), self._nothing)
-            processor.set_nested_root(self._bus.root)
-            processor.engine.uncount_block()
         elif code != SvmExit.VINTR:
             self.end(shutdown_story(processor, processor.chain, processor.failure))
+
+    def restore_state(self, state: Mapping[str, int]) -> None:
+        """Take the state back. Pages that were found to be an open bus will be found again."""
+        super().restore_state(state)
+        self._memory_map_changed()
 
     def close(self) -> None:
         """Give the tables back."""

@@ -8,14 +8,16 @@ from collections.abc import Callable
 class Console:
     """Bytes that the guest sent through its first serial port.
 
-    ``data``: all of them. Listeners get each byte as it comes, on the thread that runs the guest.
+    ``data``: all of them. ``waited_for``: the end of the text for which ``appeared`` was last true. Listeners get each byte as it comes, on the thread that runs the guest; but not while
+    ``again`` is set, when the guest writes a second time what they have heard.
     """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.on_problem: Callable[[BaseException], None] = lambda _problem: None
         self._listeners: list[Callable[[bytes], None]] = []
-        self._waited_for = 0
+        self.again = False
+        self.waited_for = 0
 
     def write(self, byte: int) -> None:
         """Take a byte from the serial port.
@@ -23,7 +25,7 @@ class Console:
         What a listener raises goes to ``on_problem``: the guest's instruction is done, and all listeners heard.
         """
         self.data.append(byte)
-        if self._listeners:
+        if self._listeners and not self.again:
             piece = bytes((byte,))
             for listener in tuple(self._listeners):
                 try:
@@ -33,9 +35,9 @@ class Console:
 
     def appeared(self, text: bytes) -> bool:
         """Whether ``text`` has come after the text for which this was last true."""
-        place = self.data.find(text, self._waited_for)
+        place = self.data.find(text, self.waited_for)
         if place >= 0:
-            self._waited_for = place + len(text)
+            self.waited_for = place + len(text)
         return place >= 0
 
     def subscribe(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
@@ -51,7 +53,12 @@ class Console:
     def truncate(self, length: int) -> None:
         """Forget output after the first ``length`` bytes: time was turned back."""
         del self.data[length:]
-        self._waited_for = min(self._waited_for, length)
+        self.waited_for = min(self.waited_for, length)
+
+    def become(self, data: bytes, waited_for: int) -> None:
+        """Be as at another moment, of another virtual machine even; listeners are not told."""
+        self.data[:] = data
+        self.waited_for = waited_for
 
     def __str__(self) -> str:
         return self.text

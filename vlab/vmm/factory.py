@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -94,8 +95,13 @@ def memory_size(size: str | int, name: str = "memory") -> int:
     return -(-count // 4096) * 4096
 
 
-def build(settings: Settings, machine: Machine | None) -> tuple[Monitor, Loaded]:
-    """Make a virtual machine on ``machine``, or on a new one of its own, with its guest loaded."""
+def build(
+    settings: Settings, machine: Machine | None, loaded: Loaded | None = None
+) -> tuple[Monitor, Loaded]:
+    """Make a virtual machine on ``machine``, or on a new one of its own, with its guest loaded.
+
+    loaded: leave the memory empty, for it comes from a snapshot of the guest that was loaded like this.
+    """
     if settings.clock not in CLOCKS:
         raise UnusableInput(f"clock: there is no {settings.clock!r}; choose {' or '.join(CLOCKS)}")
     monitor_name, paging = monitors.choose(settings.monitor, settings.paging)
@@ -108,7 +114,8 @@ def build(settings: Settings, machine: Machine | None) -> tuple[Monitor, Loaded]
     try:
         memory = GuestMemory(machine, settings.memory_bytes)
         try:
-            loaded = _load(settings, memory)
+            if loaded is None:
+                loaded = _load(settings, settings.guest.read_kernel(), memory)
             clock = _clock(settings.clock, machine)
             board = Board(clock, memory.ram, disk=_disk(loaded.disk), epoch=_epoch(settings.clock))
             recorder = Recorder(REASONS, level=settings.trace, capacity=settings.trace_capacity)
@@ -124,9 +131,41 @@ def build(settings: Settings, machine: Machine | None) -> tuple[Monitor, Loaded]
     return monitor, loaded
 
 
-def _load(settings: Settings, memory: GuestMemory) -> Loaded:
+def loading(settings: Settings, memory: GuestMemory) -> Callable[[], Callable[[], None]]:
+    """Give a function that reads the guest's image once more and gives one that loads it into cleared memory.
+
+    The first raises UnusableInput when the image is not the one that there is now.
+    """
+    stamp = _stamp(settings.guest)
+
+    def read() -> Callable[[], None]:
+        kernel = settings.guest.read_kernel()
+        if _stamp(settings.guest) != stamp:
+            raise UnusableInput(
+                f"guest: {settings.guest.kernel} was changed after this VM had read it, so there is no way back to "
+                "its start; make a new VM"
+            )
+
+        def fill() -> None:
+            memory.power_on()
+            _load(settings, kernel, memory)
+
+        return fill
+
+    return read
+
+
+def _stamp(guest: Guest) -> tuple[int, int] | None:
+    """Give what changes when the guest's image does."""
+    if guest.kernel is None or not guest.kernel.exists():
+        return None
+    status = guest.kernel.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+def _load(settings: Settings, kernel: bytes, memory: GuestMemory) -> Loaded:
     loaded = load(
-        settings.guest.read_kernel(),
+        kernel,
         memory.ram,
         cmdline=settings.cmdline,
         initrd=settings.initrd,

@@ -60,9 +60,13 @@ class GuestMemory:
         self.ram: memoryview = machine.memory.bytes[self.hpa : self.hpa + size]
         # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not
         # exits.
-        self.ram[_VGA_END:_TABLES] = b"\xff" * (_TABLES - _VGA_END)
+        self.power_on()
         self._windows: list[Region] = []
         self.a20 = True
+
+    def power_on(self) -> None:
+        """Fill what is all zero as it is before a guest is loaded."""
+        self.ram[_VGA_END:_TABLES] = b"\xff" * (_TABLES - _VGA_END)
 
     def add_window(self, gpa: int, hpa: int) -> None:
         """Show the device window at host-physical ``hpa`` as one page at ``gpa``."""

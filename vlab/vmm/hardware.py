@@ -7,6 +7,7 @@ else the processor does by itself. Sections are those of AMD APM vol. 2, rev. 3.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import ClassVar, Final, assert_never
 
 from vlab.isa.msr import Msr
@@ -20,7 +21,7 @@ from vlab.machine.faults import Event, EventKind
 from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
-from vlab.machine.svm import injection_of, write_save_area
+from vlab.machine.svm import event_of, injection_of, write_save_area
 from vlab.trace.recorder import Recorder
 from vlab.vmm import exits, mmio
 from vlab.vmm.board import Board
@@ -29,6 +30,7 @@ from vlab.vmm.exits import CODE, Exit
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
+from vlab.vmm.redelivery import Redelivery
 from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.svm_decode import DECODERS, ends_block
 from vlab.vmm.verdicts import IDLE, RESUME, End, Idle, Inject, Resume, Verdict
@@ -51,7 +53,8 @@ _MISC2: Final = sum(
 )  # fmt: skip
 _VALID: Final = 1 << 31
 _V_IRQ: Final = 1 << 8
-_EVENTINJ, _INT_CTL, _CLEAN = 0xA8 >> 3, 0x60 >> 3, 0xC0 >> 3
+_PAGING: Final = "paging."
+_EVENTINJ, _INT_CTL, _CLEAN, _EXITINTINFO = 0xA8 >> 3, 0x60 >> 3, 0xC0 >> 3, 0x88 >> 3
 
 
 class HardwareMonitor(Monitor):
@@ -84,6 +87,7 @@ class HardwareMonitor(Monitor):
         self._handlers = {kind: recorder.handler_code(name) for kind, name in _HANDLER_NAMES.items()}
         self._port_handler = self._handlers[exits.PortAccess]
         self._device_bus = DeviceBus(board.memory_windows, memory)
+        self._redelivery = Redelivery(self.processor)
 
     # --- set-up -------------------------------------------------------------------------------------------
 
@@ -110,6 +114,7 @@ class HardwareMonitor(Monitor):
             state = self.paging.initial_state(self._start)
             self.core.load(state)  # VMRUN loads RAX and RSP alone of the general registers (APM2 15.5.1)
             write_save_area(VmcbSave(self.machine.memory.bytes, self.vmcb), state)
+        self.machine.svm.adopt(self.vmcb)
 
     def _keep_registers(self) -> None:
         self.machine.svm.write_back()
@@ -156,6 +161,7 @@ class HardwareMonitor(Monitor):
         """Run the guest and handle its exits until the loop outside has something to do."""
         svm, recorder, board = self.machine.svm, self.recorder, self.board
         processor, vmcb, counts, decoders = self.processor, self.vmcb, recorder.counts, DECODERS
+        words = self._words
         while True:
             code = svm.vmrun(vmcb)
             if code == STOPPED:
@@ -167,6 +173,8 @@ class HardwareMonitor(Monitor):
                 self._handle_recorded(exit_)
             else:
                 verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
+                if words[_EXITINTINFO] & _VALID:
+                    verdict = self._deliver_again(verdict)
                 if recorder.counting:
                     counts[CODE[type(exit_)]] += 1
                 if verdict is not RESUME:
@@ -184,6 +192,8 @@ class HardwareMonitor(Monitor):
         info1, info2 = exits.qualification(exit_)
         started = time.perf_counter_ns()
         verdict = self.handle(exit_)
+        if self._words[_EXITINTINFO] & _VALID:
+            verdict = self._deliver_again(verdict)
         if verdict is not RESUME:
             self._follow(verdict)
         self.recorder.record(
@@ -197,6 +207,11 @@ class HardwareMonitor(Monitor):
             self._handle_recorded(exit_)
         elif self.recorder.counting:
             self.recorder.counts[CODE[type(exit_)]] += 1
+
+    def _deliver_again(self, verdict: Verdict) -> Verdict:
+        """The exit cut the delivery of an event short; go on with that after what the handler decided."""
+        during = event_of(self._words[_EXITINTINFO], self.processor)
+        return self._redelivery.after(during, verdict)
 
     def _follow(self, verdict: Verdict) -> None:
         """Do what a handler decided."""
@@ -277,7 +292,7 @@ class HardwareMonitor(Monitor):
                 self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody"
             )
             return End(stop)
-        if verdict is RESUME and not ends_block(exit_):
+        if verdict is RESUME and not ends_block(exit_) and not self._words[_EXITINTINFO] & _VALID:
             # Bare hardware would not have stopped here: the guest's time must not show that we did.
             self.processor.engine.uncount_block()
         return verdict
@@ -333,6 +348,22 @@ class HardwareMonitor(Monitor):
             recorder.counts[_PORT] += 1
         if self.exit_goal is not None and recorder.total >= self.exit_goal:
             self.processor.engine.stops.request()
+
+    def save_state(self) -> dict[str, int]:
+        """Give what waits in the VMCB, and the paging strategy's state."""
+        waiting = {"event": self._words[_EVENTINJ], "window": self._words[_INT_CTL] & _V_IRQ}
+        paging = {_PAGING + name: value for name, value in self.paging.save().items()}
+        return super().save_state() | waiting | paging
+
+    def restore_state(self, state: Mapping[str, int]) -> None:
+        """Take that back. The strategy makes its tables anew."""
+        super().restore_state(state)
+        words = self._words
+        words[_EVENTINJ] = state["event"]
+        words[_INT_CTL] = words[_INT_CTL] & ~_V_IRQ | state["window"]
+        paging = {name: value for name, value in state.items() if name.startswith(_PAGING)}
+        self.paging.restore({name.removeprefix(_PAGING): value for name, value in paging.items()})
+        self.intercepts_changed()
 
     def close(self) -> None:
         """Give the VMCB and all tables back."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, TypeVar
 
 from vlab.errors import UnusableInput
 from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
+from vlab.machine import register_image
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
 from vlab.machine.machine import Machine
 from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.machine.processor import Processor
+from vlab.machine.register_image import RegisterImage
 from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
 from vlab.vmm.bell import Bell
@@ -77,7 +79,7 @@ class Monitor(ABC):
         self.in_guest = False
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
-        self.registers: bytes | None = None
+        self.registers: RegisterImage | None = None
         self.msrs = ModelSpecificRegisters(self.core, self.processor.tsc)
         self.msrs.on_apic_base = lambda value: board.switch_local_apic(bool(value & _APIC_ENABLE))
         self._start = CpuState.reset()
@@ -93,7 +95,7 @@ class Monitor(ABC):
         self._requested: Stop | None = None
         self.active_at = 0
         self._turn_began = 0
-        self._ticker = None if isinstance(clock, DeterministicClock) else Ticker(self._look_around)
+        self._ticker: Ticker | None = None
         self.at_block: Callable[[], Stop | None] | None = None
         events = board.events
         events.attention = self._look_around
@@ -209,7 +211,9 @@ class Monitor(ABC):
         else:
             if self.moment is not None and self._busy() >= self.moment:
                 self.on_moment()
+            attention = self._attention
             self._offer_interrupt()
+            self._attention = attention  # that an acknowledgement changed the line is no news
         self._arm()
         self.in_guest = True
         try:
@@ -256,12 +260,18 @@ class Monitor(ABC):
                 limit = min(limit, clock.blocks_until(when))
             if self.moment is not None:
                 limit = min(limit, clock.blocks_until(self.moment + clock.skipped))
-        elif self._ticker is not None:
-            wait = max(0, min(self.board.alarms.next - clock.now(), TURN_NS))
-            self._ticker.set(wait / 1e9)
+            self._tick_in(TURN_NS)
+        else:
+            self._tick_in(min(self.board.alarms.next - clock.now(), TURN_NS))
         stops.arm(limit)
         if self._attention or self._requested is not None or self._inbox:
             stops.request()
+
+    def _tick_in(self, ns: int) -> None:
+        """Leave the engine after so much wall time, even if most of it goes into exits."""
+        if self._ticker is None:
+            self._ticker = Ticker(self._look_around)
+        self._ticker.set(max(0, ns) / 1e9)
 
     def _busy(self) -> int:
         """Virtual time in ns that the guest spent executing."""
@@ -342,7 +352,10 @@ class Monitor(ABC):
                     )
                 machine.occupant.give_up_processor()
             machine.occupant = self
-            processor.load_registers(self.registers)
+            if self.registers is None:
+                processor.load_registers(None)
+            else:
+                register_image.put(processor, self.registers)
             self._take_processor(first=self.registers is None)
 
     def _leave(self) -> None:
@@ -358,11 +371,32 @@ class Monitor(ABC):
         self.machine.occupant = None
 
     def _keep_registers(self) -> None:
-        self.registers = bytes(self.processor.engine.bytes)
+        self.registers = register_image.take(self.processor)
 
     @abstractmethod
     def _take_processor(self, *, first: bool) -> None:
         """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def save_state(self) -> dict[str, int]:
+        """Give what is kept of the guest beside registers, memory, chips and clock."""
+        return {
+            "halted": self.halted,
+            "at_exit": self.at_exit,
+            "attention": self._attention and self.at_exit,
+            "interrupts_delivered": self.interrupts_delivered,
+            "active_at": self.active_at,
+            "a20": self.memory.a20,
+        }
+
+    def restore_state(self, state: Mapping[str, int]) -> None:
+        """Take that back; registers and memory are in place. All that was made of them before is forgotten."""
+        self.halted, self.at_exit = bool(state["halted"]), bool(state["at_exit"])
+        self._attention, self._stop = bool(state["attention"]), None
+        self.interrupts_delivered, self.active_at = state["interrupts_delivered"], state["active_at"]
+        self.memory.a20 = bool(state["a20"])
+        self._take_processor(first=False)
 
     # --- looking ----------------------------------------------------------------------------------------
 

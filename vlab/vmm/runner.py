@@ -37,11 +37,13 @@ class Runner:
     """Runs one monitor. All methods may be called from any thread, and from what the run itself calls.
 
     release: gives the monitor's resources back; called once, when it is closed and does not run any more.
+    ``on_begin``: called at the start of each run.
     """
 
     def __init__(self, monitor: Monitor, release: Callable[[], None]) -> None:
         self.monitor = monitor
         self._release = release
+        self.on_begin: Callable[[], None] = lambda: None
         self._guard = threading.Lock()
         self._current: _Run | None = None
         self._background: _Run | None = None
@@ -111,6 +113,7 @@ class Runner:
                 return Stop(StopKind.TIMEOUT, f"the time ran out: {timeout:g} seconds of wall time")
             return None
 
+        self.on_begin()
         monitor.at_block = look
         monitor.exit_goal = None if exits is None else monitor.recorder.total + exits
         try:

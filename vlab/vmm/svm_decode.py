@@ -9,15 +9,21 @@ from collections.abc import Callable
 from typing import Final
 
 from vlab.isa.svm_exits import SvmExit
-from vlab.isa.vectors import Vector
+from vlab.isa.vectors import PageFaultError, Vector
 from vlab.machine.processor import Processor
 from vlab.vmm import exits
 from vlab.vmm.exits import Exit
 
+_FETCH: Final = PageFaultError.I.mask
+
 
 def ends_block(exit_: Exit) -> bool:
-    """Whether the engine ends a basic block behind the instruction in any case."""
+    """Whether the exit is between two blocks in any case: the engine ends one behind the instruction, or could not
+    fetch the first instruction of the next.
+    """
     match exit_:
+        case exits.PageFault(code=code):
+            return bool(code & _FETCH)
         case exits.ControlRegisterAccess(write=write):
             return bool(write)
         case exits.InvalidatePage():

@@ -35,12 +35,10 @@ class Ticker:
             self._when = None
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, which may ring a last time; nobody waits for it here."""
         with self._condition:
             self._open = False
             self._condition.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(5)
 
     def _work(self) -> None:
         while True:

@@ -28,7 +28,8 @@ struct registers {
     uint16_t ds, es, fs, gs, ss, flags, cs, ip;
 };
 
-_Static_assert(offsetof(struct registers, esp) == R_ESP && offsetof(struct registers, ip) == R_IP, "layout.h");
+_Static_assert(offsetof(struct registers, esp) == R_ESP && offsetof(struct registers, ip) == R_IP,
+    "layout.h");
 
 extern struct registers caller;
 
@@ -93,7 +94,7 @@ _Static_assert(offsetof(struct bios_data, keyboard_mode) == 0x96, "bios_data");
 
 #define bda ((volatile struct bios_data __seg_fs *)0x400)
 
-/* ---- Far memory ----------------------------------------------------------------------------------------- */
+/* ---- Far memory --------------------------------------------------------------------------------------- */
 
 static inline void use_segment(uint16_t segment)
 {
@@ -104,7 +105,7 @@ static inline void use_segment(uint16_t segment)
 #define far16(offset) (*(volatile uint16_t __seg_gs *)(uint32_t)(offset))
 #define far32(offset) (*(volatile uint32_t __seg_gs *)(uint32_t)(offset))
 
-/* ---- Ports ---------------------------------------------------------------------------------------------- */
+/* ---- Ports -------------------------------------------------------------------------------------------- */
 
 static inline void out8(uint16_t port, uint8_t value)
 {
@@ -130,7 +131,7 @@ static inline uint32_t in32(uint16_t port)
     return value;
 }
 
-/* ---- Answers to the caller ------------------------------------------------------------------------------ */
+/* ---- Answers to the caller ---------------------------------------------------------------------------- */
 
 enum { FLAG_CARRY = 1 << 0, FLAG_ZERO = 1 << 6 };
 
@@ -146,7 +147,7 @@ static inline void answer_unsupported(void)
     answer_flag(FLAG_CARRY, true);
 }
 
-/* ---- The parts ------------------------------------------------------------------------------------------ */
+/* ---- The parts ---------------------------------------------------------------------------------------- */
 
 void video_init(void);
 void teletype(uint8_t character, uint8_t page);

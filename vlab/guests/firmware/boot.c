@@ -1,4 +1,5 @@
-/* INT 19h: read the first sector of the disk and see whether it is bootable. INT 18h: say why there is nothing. */
+/* INT 19h: read the first sector of the disk and see whether it is bootable. INT 18h: say why there is
+ * nothing. */
 #include "bios.h"
 
 static const char *refusal = "no disk";

@@ -77,7 +77,7 @@ enum verdict rtc_interrupt(void)
     return DONE;
 }
 
-/* ---- INT 1Ah ---------------------------------------------------------------------------------------------- */
+/* ---- INT 1Ah ------------------------------------------------------------------------------------------ */
 
 static void read_ticks(void)
 {
@@ -142,11 +142,15 @@ enum verdict clock_service(void)
     return DONE;
 }
 
-/* ---- INT 15h AH=86h: wait CX:DX microseconds --------------------------------------------------------------- */
+/* ---- INT 15h AH=86h: wait CX:DX microseconds ---------------------------------------------------------- */
 
 struct moment { uint32_t tick; uint16_t count; }; /* the timer counts down from 65536 (0) in each tick */
 
-static struct { bool active; uint32_t microseconds, left; struct moment last; } wait; /* `left`: timer counts */
+static struct {
+    bool active;
+    uint32_t microseconds, left; /* what was asked for; timer counts that are left of it */
+    struct moment last;
+} wait;
 
 /* Interrupts are off here: the timer may have begun a new tick that the count of ticks does not know yet. */
 static struct moment timer_now(void)
@@ -182,8 +186,8 @@ static bool ticks_are_counted(void)
     return ours && !(in8(PIC_MASTER + 1) & 1);
 }
 
-/* Called again and again: what the timer has counted since the last time is taken off. A wait begun within a wait
- * (by an interrupt handler) takes over; the outer one then begins anew. */
+/* Called again and again: what the timer has counted since the last time is taken off. A wait begun within
+ * a wait (by an interrupt handler) takes over; the outer one then begins anew. */
 enum verdict wait_microseconds(uint32_t microseconds)
 {
     struct moment now = timer_now();

@@ -1,6 +1,6 @@
-/* INT 13h over the "vlab disk", a paravirtual controller of three registers: sector, count, and where in memory.
- * There is one disk. It is the first hard disk, 80h; if it has at most the size of a diskette it is also the first
- * diskette drive, 00h. */
+/* INT 13h over the "vlab disk", a paravirtual controller of three registers: sector, count, and where in
+ * memory. There is one disk. It is the first hard disk, 80h; if it has at most the size of a diskette it
+ * is also the first diskette drive, 00h. */
 #include "bios.h"
 
 enum {
@@ -30,9 +30,9 @@ struct geometry { uint32_t cylinders, heads, sectors; };
 static uint32_t capacity; /* sectors; 0: no disk */
 static struct geometry shape;
 
-/* The tracks that programs count in. An image of a diskette's size has that diskette's; a smaller or an unusual one
- * up to 2880 sectors is taken for the beginning of a 1.44 MB diskette, which is what boot sectors with their
- * geometry built in expect. All others have 63 sectors to a track, and 16 or 255 heads. */
+/* The tracks that programs count in. An image of a diskette's size has that diskette's; a smaller or an
+ * unusual one up to 2880 sectors is taken for the beginning of a 1.44 MB diskette, which is what boot
+ * sectors with their geometry built in expect. All others have 63 sectors to a track, and 16 or 255 heads. */
 static struct geometry geometry_for(uint32_t sectors)
 {
     static const struct { uint16_t sectors; uint8_t cylinders, heads, track; } diskettes[] = {
@@ -84,7 +84,8 @@ static bool drive_is_there(void)
     return capacity && (caller.dl == HARD_DISK || (caller.dl == DISKETTE && is_diskette()));
 }
 
-/* AH=02h, 03h, 04h: AL sectors at cylinder CH and CL bits 7-6, head DH, sector CL bits 5-0, to or from ES:BX. */
+/* AH=02h, 03h, 04h: AL sectors at cylinder CH and CL bits 7-6, head DH, sector CL bits 5-0, to or from
+ * ES:BX. */
 static uint8_t transfer_by_geometry(void)
 {
     uint32_t cylinder = caller.ch | (caller.cl & 0xC0u) << 2, sector = caller.cl & 0x3Fu;
@@ -229,7 +230,7 @@ enum verdict disk_service(void)
         bda->disk_status = status;
     else
         bda->diskette[3] = status;
-    caller.ah = function == 0x41 && !status ? 0x21 : status; /* 41h answers with the version of its extensions */
+    caller.ah = function == 0x41 && !status ? 0x21 : status; /* 41h answers with its version */
     answer_flag(FLAG_CARRY, status != STATUS_OK && function != 0x01);
     return DONE;
 }

@@ -46,7 +46,8 @@ post:
         mov     ds, ax
         mov     es, ax
 
-# Run one C function as if it were an interrupt service: it sees the registers in `caller`, and may change them.
+# Run one C function as if it were an interrupt service: it sees the registers in `caller`, and may change
+# them.
         .macro  CALL_C function
         pushf
         push    cs
@@ -79,9 +80,9 @@ scanned:
 
 # ---- The local APIC ---------------------------------------------------------------------------------------
 #
-# Where there is one, the 8259's output goes through its pin LINT0, and after reset that is masked. "Virtual wire
-# mode" (MultiProcessor Specification 1.4, 3.6.2.2) lets it through as ExtINT, as if the APIC were not there. Its
-# registers are far above what real mode reaches, so this is a short visit to protected mode.
+# Where there is one, the 8259's output goes through its pin LINT0, and after reset that is masked. "Virtual
+# wire mode" (MultiProcessor Specification 1.4, 3.6.2.2) lets it through as ExtINT, as if the APIC were not
+# there. Its registers are far above what real mode reaches, so this is a short visit to protected mode.
 
 virtual_wire:
         mov     eax, 1
@@ -122,8 +123,8 @@ flat_gdt:
 # ---- Every service, and every interrupt -----------------------------------------------------------------
 #
 # `service` is reached with the address of a C function on the stack, above a frame that IRET understands.
-# It moves the registers to `caller`, changes to the firmware's stack, calls the function, and comes back. What
-# the function left in `caller` becomes the registers and the flags of whoever called.
+# It moves the registers to `caller`, changes to the firmware's stack, calls the function, and comes back.
+# What the function left in `caller` becomes the registers and the flags of whoever called.
 
         .macro  SERVICE name, function
         .globl  \name
@@ -233,8 +234,8 @@ irq_0:
         pop     ax
         iret
 
-# Vectors 00-0F that nobody has claimed: exceptions, or IRQ 0-7, or both. In real mode 08-0E are the numbers of
-# exceptions as well, and C tells them apart by the interrupt controller's in-service register. The table
+# Vectors 00-0F that nobody has claimed: exceptions, or IRQ 0-7, or both. In real mode 08-0E are the numbers
+# of exceptions as well, and C tells them apart by the interrupt controller's in-service register. The table
 # `unclaimed_vectors` has the sixteen entry points.
         .globl  unclaimed_vectors
         .section .rodata
@@ -272,7 +273,7 @@ unclaimed_slave_irq:
 ignore:
         iret
 
-# ---- Bootstrap ----------------------------------------------------------------------------------------------
+# ---- Bootstrap --------------------------------------------------------------------------------------------
 
         .globl  int_18, int_19
 int_19:
@@ -366,7 +367,7 @@ real:
         pop     bp
         iret
 
-# ---- Tables that callers get pointers to ----------------------------------------------------------------------
+# ---- Tables that callers get pointers to ------------------------------------------------------------------
 
         .globl  configuration_table, diskette_table
 configuration_table:                    # INT 15h, AH = C0h

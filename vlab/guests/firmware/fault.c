@@ -1,7 +1,7 @@
 /* Vectors that nobody has claimed: device interrupts are acknowledged, exceptions are told to the user.
  *
- * The PC's own BIOS ignored exceptions, and a boot sector that divided by zero hung without a word. This one says
- * what happened and where, and halts. */
+ * The PC's own BIOS ignored exceptions, and a boot sector that divided by zero hung without a word. This
+ * one says what happened and where, and halts. */
 #include "bios.h"
 
 enum { PIC_MASTER = 0x20, READ_IN_SERVICE = 0x0B, END_OF_INTERRUPT = 0x20 };

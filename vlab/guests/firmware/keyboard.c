@@ -1,5 +1,5 @@
-/* The keyboard: the 8042 controller, INT 09h from scan codes to the buffer, and INT 16h from the buffer - or from
- * COM1 - to the program. */
+/* The keyboard: the 8042 controller, INT 09h from scan codes to the buffer, and INT 16h from the buffer -
+ * or from COM1 - to the program. */
 #include "keyboard.h"
 
 #include "bios.h"
@@ -82,7 +82,7 @@ static bool buffer_peek(uint16_t *key)
     return true;
 }
 
-/* ---- INT 09h ---------------------------------------------------------------------------------------------- */
+/* ---- INT 09h ------------------------------------------------------------------------------------------ */
 
 /* Shift, Ctrl, Alt change a flag as long as they are held, the locks when they go down. */
 static bool modifier(uint8_t scan, bool released)
@@ -126,7 +126,7 @@ enum verdict keyboard_interrupt(void)
     return DONE;
 }
 
-/* ---- INT 16h ---------------------------------------------------------------------------------------------- */
+/* ---- INT 16h ------------------------------------------------------------------------------------------ */
 
 static int receive_soon(void)
 {

@@ -17,11 +17,14 @@ enum {
 static const char plain[] = "\0\0331234567890-=\b\tqwertyuiop[]\r\0asdfghjkl;'`\0\\zxcvbnm,./\0*\0 ";
 static const char shifted[] = "\0\033!@#$%^&*()_+\b\tQWERTYUIOP{}\r\0ASDFGHJKL:\"~\0|ZXCVBNM<>?\0*\0 ";
 
-_Static_assert(sizeof plain == SCAN_SPACE + 2 && sizeof shifted == sizeof plain, "one character for each key");
+_Static_assert(sizeof plain == SCAN_SPACE + 2 && sizeof shifted == sizeof plain,
+    "one character for each key");
 
 /* The keypad from 47 on: its digits, and what its cursor keys give with Ctrl. */
 static const char keypad[] = "789-456+1230.";
-static const uint8_t keypad_ctrl[] = { 0x77, 0x8D, 0x84, 0x8E, 0x73, 0x8F, 0x74, 0x90, 0x75, 0x91, 0x76, 0x92, 0x93 };
+static const uint8_t keypad_ctrl[] = {
+    0x77, 0x8D, 0x84, 0x8E, 0x73, 0x8F, 0x74, 0x90, 0x75, 0x91, 0x76, 0x92, 0x93,
+};
 
 static bool is_letter(char c)
 {

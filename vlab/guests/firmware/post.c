@@ -25,8 +25,9 @@ static void set_vector(unsigned vector, uint16_t offset)
 static void init_vectors(void)
 {
     static const struct { uint8_t vector; void (*handler)(void); } services[] = {
-        { 0x08, irq_0 }, { 0x09, irq_1 }, { 0x10, int_10 }, { 0x11, int_11 }, { 0x12, int_12 }, { 0x13, int_13 },
-        { 0x14, int_14 }, { 0x15, int_15 }, { 0x16, int_16 }, { 0x18, int_18 }, { 0x19, int_19 }, { 0x1A, int_1a },
+        { 0x08, irq_0 }, { 0x09, irq_1 }, { 0x10, int_10 }, { 0x11, int_11 }, { 0x12, int_12 },
+        { 0x13, int_13 }, { 0x14, int_14 }, { 0x15, int_15 }, { 0x16, int_16 }, { 0x18, int_18 },
+        { 0x19, int_19 }, { 0x1A, int_1a },
         { 0x1E, diskette_table }, { 0x40, int_13 }, { 0x70, irq_8 },
     };
     for (unsigned vector = 0; vector < 0x60; vector++)
@@ -46,7 +47,8 @@ static void init_vectors(void)
 }
 
 /* Two 8259A in cascade, edge-triggered: IRQ 0-7 at vector 08, IRQ 8-15 at vector 70 (8259A data sheet,
- * "Initialization command words"). Timer, keyboard and cascade are let through, the rest waits for a driver. */
+ * "Initialization command words"). Timer, keyboard and cascade are let through, the rest waits for a
+ * driver. */
 static void init_interrupt_controllers(void)
 {
     out8(PIC_MASTER, 0x11); /* ICW1: edge, cascade, ICW4 follows */
@@ -96,8 +98,8 @@ enum verdict post_early(void)
     return DONE;
 }
 
-/* AX = the segment to start at. An option ROM starts with 55 AA and its length in units of 512 bytes, lies on a
- * 2 KiB boundary, and its bytes add up to zero. Returns its segment in AX, or 0. */
+/* AX = the segment to start at. An option ROM starts with 55 AA and its length in units of 512 bytes, lies
+ * on a 2 KiB boundary, and its bytes add up to zero. Returns its segment in AX, or 0. */
 enum verdict find_option_rom(void)
 {
     uint32_t segment = caller.ax;

@@ -1,7 +1,7 @@
 /* COM1: the second console, and INT 14h.
  *
- * Everything that INT 10h writes as teletype output also goes out on COM1, and INT 16h takes characters that come
- * in there for keys, so a user at the serial line has what a user at the screen has. */
+ * Everything that INT 10h writes as teletype output also goes out on COM1, and INT 16h takes characters
+ * that come in there for keys, so a user at the serial line has what a user at the screen has. */
 #include "bios.h"
 
 enum {

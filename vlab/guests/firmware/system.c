@@ -25,7 +25,7 @@ uint32_t memory_below_4g(void)
     return units ? 16384 + units * 64 : 1024 + cmos_word(CMOS_EXTENDED_LOW);
 }
 
-/* ---- AX=E820h: the map, one entry a call --------------------------------------------------------------------- */
+/* ---- AX=E820h: the map, one entry a call -------------------------------------------------------------- */
 
 struct range { uint32_t base, base_high, length, length_high, type; };
 
@@ -42,7 +42,9 @@ static bool map_entry(uint32_t index, struct range *range)
     case 4: *range = (struct range){ 0xFEC00000, 0, 0x1000, 0, RESERVED }; return true; /* I/O APIC */
     case 5: *range = (struct range){ 0xFEE00000, 0, 0x1000, 0, RESERVED }; return true; /* local APIC */
     case 6: *range = (struct range){ 0xFFFF0000, 0, 0x10000, 0, RESERVED }; return true; /* this ROM, again */
-    case 7: *range = (struct range){ 0, 1, high_units << 16, high_units >> 16, MEMORY }; return high_units != 0;
+    case 7:
+        *range = (struct range){ 0, 1, high_units << 16, high_units >> 16, MEMORY };
+        return high_units != 0;
     default: return false;
     }
 }

@@ -208,7 +208,8 @@ static void write_string(void)
 /* AH=06h and 07h: AL lines, BH the attribute of new lines, CX and DX the corners. */
 static void scroll_window(bool down)
 {
-    scroll(bda->page, (struct window){ caller.ch, caller.cl, caller.dh, caller.dl }, caller.al, caller.bh, down);
+    scroll(bda->page, (struct window){ caller.ch, caller.cl, caller.dh, caller.dl }, caller.al, caller.bh,
+        down);
 }
 
 /* AH=11h AL=30h: a character is 16 lines high; there is no font to point at. */

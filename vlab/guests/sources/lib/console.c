@@ -19,6 +19,7 @@ enum {
     FCR_ENABLE_AND_CLEAR = 0x07,
     MCR_DTR_RTS = 0x03,
     LSR_THR_EMPTY = 0x20,
+    LSR_ALL_SENT = 0x40,
 };
 
 void console_init(void)
@@ -39,6 +40,12 @@ void put_char(char c)
     while (!(in8(COM1 + LINE_STATUS) & LSR_THR_EMPTY))
         ;
     out8(COM1 + DATA, (uint8_t)c);
+}
+
+void console_flush(void)
+{
+    while (!(in8(COM1 + LINE_STATUS) & LSR_ALL_SENT))
+        ;
 }
 
 static void put_text(const char *text)

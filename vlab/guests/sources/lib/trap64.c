@@ -35,7 +35,9 @@ void trap_init(void)
 {
     for (unsigned vector = 0; vector < 256; vector++)
         trap_set_gate(vector, GATE_INTERRUPT, 0);
-    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) idtr = { sizeof idt - 1, (uint64_t)idt };
+    struct { uint16_t limit; uint64_t base; } __attribute__((packed)) idtr = {
+        sizeof idt - 1, (uint64_t)idt,
+    };
     __asm__ volatile("lidt %0" : : "m"(idtr));
 }
 

@@ -76,6 +76,7 @@ trapped:
         push    r15
         mov     eax, ss                 # coming back from an outer ring leaves a null selector there
         push    rax
+        pushfq
         push    [trap_return_stack]
         mov     [trap_return_stack], rsp
         mov     rax, rdi
@@ -88,6 +89,7 @@ unwind:
         mov     eax, 1
 leave:
         pop     [trap_return_stack]
+        popfq
         pop     rcx
         mov     ss, ecx
         pop     r15

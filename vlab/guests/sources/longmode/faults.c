@@ -33,7 +33,8 @@ static void in_ring3(uint64_t which)
 static void describe(uint64_t code)
 {
     say("%s, %s, %s", code & PF_PRESENT ? "protection" : "not present",
-        code & PF_FETCH ? "fetch" : code & PF_WRITE ? "write" : "read", code & PF_USER ? "user" : "supervisor");
+        code & PF_FETCH ? "fetch" : code & PF_WRITE ? "write" : "read",
+        code & PF_USER ? "user" : "supervisor");
 }
 
 static void attempt(const char *words, void (*action)(uint64_t), uint64_t argument)

@@ -1,5 +1,5 @@
-/* longmode: a 64-bit kernel over page tables of its own making. It shows how a few addresses are translated, and
- * what the processor says when a translation fails. */
+/* longmode: a 64-bit kernel over page tables of its own making. It shows how a few addresses are
+ * translated, and what the processor says when a translation fails. */
 #include "console.h"
 #include "faults.h"
 #include "port.h"

@@ -1,4 +1,5 @@
-/* Four levels of page tables with pages of all sizes (AMD APM vol. 2, rev. 3.42, section 5.3), and the TSS. */
+/* Four levels of page tables with pages of all sizes (AMD APM vol. 2, rev. 3.42, section 5.3), and the
+ * TSS. */
 #include "tables.h"
 
 #include "console.h"
@@ -8,9 +9,11 @@ enum { ENTRIES = 512, PAGE = 4096, TASK_STATE = 0x30 };
 
 typedef uint64_t table[ENTRIES] __attribute__((aligned(4096)));
 
-static table pml4, low_pdpt, low_directory, low_pages, window_pdpt, window_directory, window_pages, giant_pdpt;
+static table pml4, low_pdpt, low_directory, low_pages, window_pdpt, window_directory, window_pages,
+    giant_pdpt;
 
-/* From the linker script: the code is read-only and may be executed, everything else is the other way round. */
+/* From the linker script: the code is read-only and may be executed, everything else is the other way
+ * round. */
 extern char text_start[], text_end[], kernel_stack_top[];
 extern uint64_t gdt[];
 
@@ -85,7 +88,8 @@ void load_task_state(void)
     uint64_t base = (uint64_t)&task_state;
     task_state.rsp0 = (uint64_t)kernel_stack_top - 4096; /* the upper part is in use when ring 3 is entered */
     task_state.io_map_base = sizeof task_state;
-    gdt[TASK_STATE / 8] = (sizeof task_state - 1) | (base & 0xFFFFFF) << 16 | 0x89ull << 40 | (base >> 24 & 0xFF) << 56;
+    gdt[TASK_STATE / 8] = (sizeof task_state - 1) | (base & 0xFFFFFF) << 16 | 0x89ull << 40
+        | (base >> 24 & 0xFF) << 56;
     gdt[TASK_STATE / 8 + 1] = base >> 32;
     __asm__ volatile("ltr %w0" : : "r"(TASK_STATE));
 }

@@ -1,4 +1,5 @@
-/* The page walk in software: what the processor does in hardware for each address that it has not seen yet. */
+/* The page walk in software: what the processor does in hardware for each address that it has not seen
+ * yet. */
 #include "console.h"
 #include "tables.h"
 
@@ -39,7 +40,8 @@ void walk(uint64_t address)
             uint64_t offset_mask = (1ull << shift) - 1;
             say("  is physical %l, in a page of %s, %s, %s, %s\n",
                 (entry & PTE_ADDRESS & ~offset_mask) | (address & offset_mask), size_name(level),
-                strictest & PTE_WRITABLE ? "writable" : "read-only", strictest & PTE_USER ? "user" : "supervisor",
+                strictest & PTE_WRITABLE ? "writable" : "read-only",
+                strictest & PTE_USER ? "user" : "supervisor",
                 no_execute ? "no execute" : "executable");
             return;
         }

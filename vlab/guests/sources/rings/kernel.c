@@ -32,8 +32,8 @@ static void returning(const char *how, uint32_t eip)
 static void refuse(struct frame *frame)
 {
     refusals++;
-    say("ring 3 -> ring 0  #GP, error code 0x%x, at %08x: %s is not for ring %u\n", frame->error_code, frame->eip,
-        (const char *)user_attempt, frame->cs & 3);
+    say("ring 3 -> ring 0  #GP, error code 0x%x, at %08x: %s is not for ring %u\n", frame->error_code,
+        frame->eip, (const char *)user_attempt, frame->cs & 3);
     frame->eip = frame->edi; /* by agreement with `attempt` in user.S: the address behind the instruction */
 }
 
@@ -63,8 +63,8 @@ void ring0_entered(struct frame *frame)
             frame->eip, frame->ss, frame->esp);
         serve(frame->eax, "INT 80h");
     } else {
-        say("rings: FAIL: vector 0x%x, error code 0x%x at %04x:%08x\n", frame->vector, frame->error_code, frame->cs,
-            frame->eip);
+        say("rings: FAIL: vector 0x%x, error code 0x%x at %04x:%08x\n", frame->vector, frame->error_code,
+            frame->cs, frame->eip);
         debug_exit(1);
     }
     returning("IRET", frame->eip);

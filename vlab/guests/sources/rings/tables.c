@@ -68,5 +68,6 @@ void load_tables(void *ring0_stack)
                      "mov es, %3\n\t"
                      "mov ss, %3\n\t"
                      "ltr %w4"
-                     : : "m"(gdtr), "m"(idtr), "i"(KERNEL_CODE), "r"(KERNEL_DATA), "r"(TASK_STATE) : "memory");
+                     : : "m"(gdtr), "m"(idtr), "i"(KERNEL_CODE), "r"(KERNEL_DATA),
+                       "r"(TASK_STATE) : "memory");
 }

@@ -1,5 +1,5 @@
-# The code of the tests, instruction by instruction (actions.h). An action gets one argument on the stack; EAX, ECX
-# and EDX are free to change.
+# The code of the tests, instruction by instruction (actions.h). An action gets one argument on the stack;
+# EAX, ECX and EDX are free to change.
 
 #include "segments.h"
 
@@ -30,7 +30,7 @@ after_\name:
 
         .text
 
-# ---- Exceptions ------------------------------------------------------------------------------------------------
+# ---- Exceptions -------------------------------------------------------------------------------------------
 
         ACTION  divide
         xor     edx, edx
@@ -108,7 +108,7 @@ after_\name:
         AT      nested_return, iretd
         ret
 
-# ---- Segments --------------------------------------------------------------------------------------------------
+# ---- Segments ---------------------------------------------------------------------------------------------
 
         ACTION  load_ds
         mov     eax, [esp + 4]
@@ -140,7 +140,7 @@ after_\name:
         SINGLE  jump_beyond, jmp BEYOND_GDT:0
         SINGLE  jump_short, jmp SHORT_CODE:0x1000
 
-# ---- INT n -----------------------------------------------------------------------------------------------------
+# ---- INT n ------------------------------------------------------------------------------------------------
 
         SINGLE  int_user, int VECTOR_USER
         SINGLE  int_trap, int VECTOR_TRAP
@@ -154,7 +154,7 @@ after_\name:
         SINGLE  int_conforming, int VECTOR_CONFORMING
         SINGLE  int_task, int VECTOR_TASK
 
-# ---- Privileged instructions -----------------------------------------------------------------------------------
+# ---- Privileged instructions ------------------------------------------------------------------------------
 
         SINGLE  cli, cli
         SINGLE  sti, sti
@@ -250,7 +250,7 @@ call_gate_target:                       # ring 0, on the ring 0 stack, the param
         ACTION  spin                    # until an interrupt ends it
         AT      spin, jmp at_spin
 
-# ---- Memory ----------------------------------------------------------------------------------------------------
+# ---- Memory -----------------------------------------------------------------------------------------------
 
         ACTION  read
         mov     eax, [esp + 4]
@@ -287,6 +287,30 @@ call_gate_target:                       # ring 0, on the ring 0 stack, the param
         AT      call, call eax
         ret
 
+# ---- Segment limits ---------------------------------------------------------------------------------------
+
+        .macro  WITH_FS name, instruction:vararg
+        ACTION  \name
+        mov     eax, [esp + 4]
+        mov     ecx, [limit_selector]
+        mov     fs, ecx
+        AT      \name, \instruction
+        ret
+        .endm
+
+        WITH_FS fs_read, mov dl, fs:[eax]
+        WITH_FS fs_read_word, mov dx, fs:[eax]
+        WITH_FS fs_write, mov fs:[eax], dl
+
+        ACTION  cs_write
+        mov     eax, [esp + 4]
+        AT      cs_write, mov cs:[eax], dl
+        ret
+
+        ACTION  ss_read                 # with SS = a short segment, so in ring 3 and without a return
+        AT      ss_read, mov dl, ss:[0x1000]
+        int     VECTOR_DONE
+
         .section .rodata
         .balign 4
 bounds: .long   -5, 10
@@ -295,6 +319,9 @@ unmasked:
 
         .bss
         .balign 4
+        .globl  limit_selector
+limit_selector:
+        .skip   4
         .globl  seen_eflags, seen_gate_cs, seen_gate_first, seen_gate_second, watched
 seen_eflags:
         .skip   4

@@ -15,7 +15,8 @@ extern struct tally *tally;
 /* Find out whether this is QEMU's TCG. */
 void detect_tcg(void);
 
-/* Print `ok NAME`, or `FAIL NAME expected X got Y`, or `skip NAME` if this emulator is known to get it wrong. */
+/* Print `ok NAME`, or `FAIL NAME expected X got Y`, or `skip NAME` if this emulator is known to get it
+ * wrong. */
 void check(const char *name, uint64_t expected, uint64_t got);
 
 /* A check of several values prints one line: `part` names the one that is wrong, "" while all are right. Use

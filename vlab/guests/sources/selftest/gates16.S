@@ -1,11 +1,12 @@
-# 16-bit code in a 32-bit world: it runs in a segment of its own, small enough for 16-bit instruction pointers, so
-# that gates of 16-bit type can push its whole address.
+# 16-bit code in a 32-bit world: it runs in a segment of its own, small enough for 16-bit instruction
+# pointers, so that gates of 16-bit type can push its whole address.
 
 #include "segments.h"
 
         .intel_syntax noprefix
         .globl  seen16, code16, stack16, user_stack16_top, kernel_stack16_top, call_16
-        .globl  run_int16, after_int16, run_trap16, after_trap16, run_load16, at_load16, user_int16, after_user_int16
+        .globl  run_int16, after_int16, run_trap16, after_trap16, run_load16, at_load16
+        .globl  user_int16, after_user_int16
         .globl  handler16, handler16_error, handler16_small_stack
 
         .text
@@ -43,8 +44,8 @@ user_int16:                             # ring 3
 after_user_int16:
         int     VECTOR_DONE
 
-# The handlers. DS is flat, so `seen16` is reached by its linear address. \first is the distance of the frame from the
-# stack pointer, \load makes EBP of ESP: on a 16-bit stack only SP counts.
+# The handlers. DS is flat, so `seen16` is reached by its linear address. \first is the distance of the
+# frame from the stack pointer, \load makes EBP of ESP: on a 16-bit stack only SP counts.
         .macro  NOTE first, load:vararg
         pushf
         push    eax

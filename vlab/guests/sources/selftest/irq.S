@@ -32,7 +32,7 @@ irq_after_popf:
         cli
         ret
 
-irq_rep_movs:                           # void irq_rep_movs(void *to, const void *from, uint32_t count), IF = 1
+irq_rep_movs:                           # (void *to, const void *from, uint32_t count), with IF = 1
         push    edi
         push    esi
         mov     edi, [esp + 12]

@@ -28,8 +28,9 @@ static void read_skip_list(const struct multiboot_info *info)
             matched++;
         if (key[matched])
             continue;
-        for (unsigned i = 0; i < sizeof tally->skip_list - 1 && at[matched + i] && at[matched + i] != ' '; i++)
-            tally->skip_list[i] = (uint8_t)at[matched + i];
+        const char *word = at + matched;
+        for (unsigned i = 0; i < sizeof tally->skip_list - 1 && word[i] && word[i] != ' '; i++)
+            tally->skip_list[i] = (uint8_t)word[i];
         return;
     }
 }

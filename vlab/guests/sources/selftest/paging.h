@@ -1,4 +1,5 @@
-/* Page tables of the 32-bit half: the first 16 MiB onto themselves for all rings, and a window of 4 KiB pages. */
+/* Page tables of the 32-bit half: the first 16 MiB onto themselves for all rings, and a window of 4 KiB
+ * pages. */
 #pragma once
 
 #include <stdint.h>

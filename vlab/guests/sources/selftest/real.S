@@ -1,5 +1,6 @@
-# From 32-bit protected mode to real mode and back (APM2 14.8, and SDM3 9.9.2), and what is done there: interrupts
-# through the vector table at 0, through one elsewhere, exceptions, single step, a device interrupt.
+# From 32-bit protected mode to real mode and back (APM2 14.8, and SDM3 9.9.2), and what is done there:
+# interrupts through the vector table at 0, through one elsewhere, exceptions, single step, a device
+# interrupt.
 
 #include "real.h"
 #include "segments.h"
@@ -14,7 +15,7 @@
         .set    FLAGS_TF, 1 << 8
         .set    FLAGS_IF_TF_DF, 7 << 8
 
-# ---- There ---------------------------------------------------------------------------------------------------
+# ---- There ------------------------------------------------------------------------------------------------
 
         .text
 visit_real_mode:
@@ -60,7 +61,7 @@ real_mode:
         mov     dword ptr [0x5F2], 0
         lidt    fword ptr [0x5F0]
 
-# ---- What is done there ---------------------------------------------------------------------------------------
+# ---- What is done there -----------------------------------------------------------------------------------
 
         pushf                           # INT n with flags set that the handler must not see
         or      word ptr [REAL_STACK - 2], FLAGS_IF_TF_DF & ~FLAGS_TF
@@ -113,7 +114,7 @@ real_after_hlt:
         out     0x21, al
         mov     word ptr [REAL_SEEN + 9 * NOTE_BYTES + 2], 1
 
-# ---- And back -------------------------------------------------------------------------------------------------
+# ---- And back ---------------------------------------------------------------------------------------------
 
         mov     eax, cr0
         or      al, 1

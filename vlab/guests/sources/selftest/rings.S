@@ -3,7 +3,8 @@
 #include "segments.h"
 
         .intel_syntax noprefix
-        .globl  ring1_entry, conforming_entry, action_look_at_segments, at_look_at_segments, after_look_at_segments
+        .globl  ring1_entry, conforming_entry
+        .globl  action_look_at_segments, at_look_at_segments, after_look_at_segments
         .globl  seen_cs, seen_ss, seen_esp, seen_ds, seen_es, seen_frame
 
         .text

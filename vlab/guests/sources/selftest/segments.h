@@ -26,7 +26,9 @@
 #define LOCAL_TABLE 0xB8
 #define REAL_CODE_16 0xC0 /* base REAL_BASE, the way into real mode */
 #define REAL_DATA_16 0xC8
-#define GDT_ENTRIES 0x1A
+#define SHORT_DATA 0xD3   /* limit FFF, DPL 3 */
+#define UPPER_DATA 0xDB   /* expands down: from 1000 up, DPL 3 */
+#define GDT_ENTRIES 0x1C
 #define BEYOND_GDT 0x1F0
 
 #define LOCAL_DATA 0x0C      /* index 1 in the LDT, RPL 0 */

@@ -9,6 +9,7 @@ enum {
     EXECUTE_ONLY = 0x99,
     READ_ONLY = 0x91,
     CONFORMING = 0x9F,
+    EXPAND_DOWN = 0x97,
     TSS_16 = 0x81,
     TSS_32 = 0x89,
     LDT = 0x82,
@@ -74,8 +75,11 @@ static void fill_gdt(void)
     set(SHORT_CODE, descriptor(0, 0xFFF, ACCESSED_CODE, BITS_32));
     set(ABSENT_CODE, flat_segment(ACCESSED_CODE & ~PRESENT));
     set(CALL_GATE_32, gate(KERNEL_CODE, (uint32_t)call_gate_target, 2, CALL_GATE | GATE_DPL(3)));
-    set(CALL_GATE_ABSENT, gate(KERNEL_CODE, (uint32_t)call_gate_target, 0, (CALL_GATE & ~PRESENT) | GATE_DPL(3)));
+    set(CALL_GATE_ABSENT, gate(KERNEL_CODE, (uint32_t)call_gate_target, 0,
+        (CALL_GATE & ~PRESENT) | GATE_DPL(3)));
     set(LOCAL_TABLE, descriptor((uint32_t)ldt, sizeof ldt - 1, LDT, 0));
+    set(SHORT_DATA, descriptor(0, 0xFFF, ACCESSED_DATA | DPL(3), BITS_32));
+    set(UPPER_DATA, descriptor(0, 0xFFF, EXPAND_DOWN | DPL(3), BITS_32));
     set(REAL_CODE_16, descriptor(REAL_BASE, 0xFFFF, ACCESSED_CODE, 0));
     set(REAL_DATA_16, descriptor(0, 0xFFFF, ACCESSED_DATA, 0));
     ldt[1] = flat_segment(ACCESSED_DATA);
@@ -129,7 +133,9 @@ static void fill_idt(void)
 
 static void load_gdt(void)
 {
-    struct { uint16_t limit; uint32_t base; } __attribute__((packed)) gdtr = { sizeof gdt - 1, (uint32_t)gdt };
+    struct { uint16_t limit; uint32_t base; } __attribute__((packed)) gdtr = {
+        sizeof gdt - 1, (uint32_t)gdt,
+    };
     __asm__ volatile("lgdt %0\n\t"
                      "push %1\n\t"
                      "push offset 1f\n\t"

@@ -5,10 +5,12 @@
 #include "tables.h"
 #include "tests.h"
 
-enum { DE = 0, DB = 1, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, TS = 10, NP = 11, SS = 12, GP = 13, MF = 16 };
+enum { DE = 0, DB = 1, BP = 3, OF = 4, BR = 5, UD = 6, NM = 7, DF = 8, TS = 10, NP = 11, SS = 12, GP = 13,
+    MF = 16 };
 enum { IN_IDT = 2, CR0_MP = 1 << 1, CR0_EM = 1 << 2, CR0_TS = 1 << 3, CR0_NE = 1 << 5 };
 enum { DR6_B0 = 1 << 0, DR6_B1 = 1 << 1, DR6_BS = 1 << 14 };
-enum { DR7_L0_EXECUTE = 1 << 0, DR7_L1 = 1 << 2, DR7_WRITE_1 = 1 << 20, DR7_FOUR_BYTES_1 = 3 << 22, DR7_FIXED = 1 << 10 };
+enum { DR7_L0_EXECUTE = 1 << 0, DR7_L1 = 1 << 2, DR7_WRITE_1 = 1 << 20, DR7_FOUR_BYTES_1 = 3 << 22,
+    DR7_FIXED = 1 << 10 };
 
 static uint32_t read_cr0(void)
 {
@@ -84,14 +86,16 @@ static void segments(void)
 {
     check_trap("segment.absent", ring0(action_load_ds, ABSENT_DATA), NP, ABSENT_DATA, at_load_ds);
     check_trap("segment.beyond_gdt", ring0(action_load_ds, BEYOND_GDT), GP, BEYOND_GDT, at_load_ds);
-    check_trap("segment.execute_only", ring0(action_load_ds, EXECUTE_ONLY_CODE), GP, EXECUTE_ONLY_CODE, at_load_ds);
+    check_trap("segment.execute_only", ring0(action_load_ds, EXECUTE_ONLY_CODE), GP, EXECUTE_ONLY_CODE,
+        at_load_ds);
     check("segment.null_ds", NO_TRAP, ring0(action_load_ds, 0));
     check("segment.local", NO_TRAP, ring0(action_load_ds, LOCAL_DATA));
     check_trap("segment.local_absent", ring0(action_load_ds, LOCAL_ABSENT), NP, LOCAL_ABSENT, at_load_ds);
     check_trap("segment.beyond_ldt", ring0(action_load_ds, LOCAL_BEYOND), GP, LOCAL_BEYOND, at_load_ds);
     check_trap("segment.stack_absent", ring0(action_load_ss, ABSENT_DATA), SS, ABSENT_DATA, at_load_ss);
     check_trap("segment.stack_null", ring0(action_load_ss, 0), GP, 0, at_load_ss);
-    check_trap("segment.stack_read_only", ring0(action_load_ss, READ_ONLY_DATA), GP, READ_ONLY_DATA, at_load_ss);
+    check_trap("segment.stack_read_only", ring0(action_load_ss, READ_ONLY_DATA), GP, READ_ONLY_DATA,
+        at_load_ss);
     check_trap("segment.stack_of_ring_3", ring0(action_load_ss, USER_DATA), GP, USER_DATA & ~3, at_load_ss);
     check_trap("segment.task_busy", ring0(action_load_tr, MAIN_TASK), GP, MAIN_TASK, at_load_tr);
     check_trap("segment.task_is_data", ring0(action_load_tr, KERNEL_DATA), GP, KERNEL_DATA, at_load_tr);
@@ -108,6 +112,32 @@ static void jumps(void)
     main_task.link = LOCAL_DATA; /* a TSS cannot lie in the LDT */
     check_trap("jump.nested_return", ring0(action_nested_return, 0), TS, LOCAL_DATA, at_nested_return);
     main_task.link = 0;
+}
+
+/* What a segment allows is checked at each access. Address 1000 is the first beyond the short segment. */
+static void limits(void)
+{
+    if (!wanted("limit"))
+        return;
+    limit_selector = SHORT_DATA;
+    check("limit.last_byte", NO_TRAP, ring0(action_fs_read, 0xFFF));
+    check_trap("limit.first_byte_beyond", ring0(action_fs_read, 0x1000), GP, 0, at_fs_read);
+    check_trap("limit.word_across", ring0(action_fs_read_word, 0xFFF), GP, 0, at_fs_read_word);
+    check_trap("limit.ring3", ring3(action_fs_read, 0x80000000, 0), GP, 0, at_fs_read);
+    limit_selector = UPPER_DATA;
+    check("limit.expand_down", NO_TRAP, ring0(action_fs_read, 0x1000));
+    check_trap("limit.expand_down_below", ring0(action_fs_read, 0xFFF), GP, 0, at_fs_read);
+    limit_selector = 0;
+    check_trap("limit.null_selector", ring0(action_fs_read, 0x1000), GP, 0, at_fs_read);
+    limit_selector = READ_ONLY_DATA;
+    check("limit.read_only_read", NO_TRAP, ring0(action_fs_read, 0x1000));
+    check_trap("limit.read_only_write", ring0(action_fs_write, 0x1000), GP, 0, at_fs_write);
+    check_trap("limit.code_write", ring0(action_cs_write, 0x1000), GP, 0, at_cs_write);
+    const struct outer where = {
+        .eip = (uint32_t)action_ss_read, .cs = USER_CODE, .eflags = EFLAGS_FIXED, .esp = 0x800,
+        .ss = SHORT_DATA,
+    };
+    check_trap("limit.stack", run_outer(&where), SS, 0, at_ss_read);
 }
 
 static uint32_t vector_error(unsigned vector)
@@ -155,6 +185,7 @@ void test_exceptions(void)
     debug_by_registers();
     segments();
     jumps();
+    limits();
     bad_gates();
     faults_in_delivery();
 }

@@ -1,4 +1,5 @@
-/* Legacy paging: two levels with 4 KiB and 4 MiB pages, then three with no-execute (APM2 5.1-5.2, 5.6, 8.4.2). */
+/* Legacy paging: two levels with 4 KiB and 4 MiB pages, then three with no-execute (APM2 5.1-5.2, 5.6,
+ * 8.4.2). */
 #include "paging.h"
 
 #include "actions.h"
@@ -14,7 +15,8 @@ enum { CR4_PSE = 1 << 4, CR4_PAE = 1 << 5, CR4_SMEP = 1 << 20, CR4_SMAP = 1 << 2
 #define CR0_WP (1u << 16)
 
 /* Pages of the window: what is done with each. */
-enum { ABSENT, KERNEL_RW, KERNEL_RO, USER_RW, USER_RO, CROSSING, BEHIND, IDT_FIRST, IDT_SECOND, HIDDEN_STACK, NX_PAGE };
+enum { ABSENT, KERNEL_RW, KERNEL_RO, USER_RW, USER_RO, CROSSING, BEHIND, IDT_FIRST, IDT_SECOND, HIDDEN_STACK,
+    NX_PAGE };
 
 static uint32_t directory[1024] __attribute__((aligned(4096)));
 static uint32_t window[1024] __attribute__((aligned(4096)));
@@ -54,7 +56,8 @@ static void switch_off(void)
     WRITE_CR(3, 0);
 }
 
-static void check_fault(const char *name, uint32_t vector, uint32_t error_code, uint32_t address, const void *eip)
+static void check_fault(const char *name, uint32_t vector, uint32_t error_code, uint32_t address,
+    const void *eip)
 {
     begin_check(name);
     check_part("vector", PF, vector);
@@ -76,21 +79,27 @@ static void faults(void)
     check_fault("paging.write_protected", ring0(action_write, at(KERNEL_RO)), P | W, at(KERNEL_RO), at_write);
     WRITE_CR(0, READ_CR(0) & ~CR0_WP);
     check("paging.write_without_wp", NO_TRAP, ring0(action_write, at(KERNEL_RO)));
-    check_fault("paging.ring3_write_without_wp", ring3(action_write, at(USER_RO), 0), P | W | U, at(USER_RO), at_write);
+    check_fault("paging.ring3_write_without_wp", ring3(action_write, at(USER_RO), 0), P | W | U, at(USER_RO),
+        at_write);
     WRITE_CR(0, READ_CR(0) | CR0_WP);
-    check_fault("paging.write_with_wp_again", ring0(action_write, at(KERNEL_RO)), P | W, at(KERNEL_RO), at_write);
-    check_fault("paging.ring3_read_kernel", ring3(action_read, at(KERNEL_RW), 0), P | U, at(KERNEL_RW), at_read);
-    check_fault("paging.ring3_write_kernel", ring3(action_write, at(KERNEL_RW), 0), P | W | U, at(KERNEL_RW), at_write);
+    check_fault("paging.write_with_wp_again", ring0(action_write, at(KERNEL_RO)), P | W, at(KERNEL_RO),
+        at_write);
+    check_fault("paging.ring3_read_kernel", ring3(action_read, at(KERNEL_RW), 0), P | U, at(KERNEL_RW),
+        at_read);
+    check_fault("paging.ring3_write_kernel", ring3(action_write, at(KERNEL_RW), 0), P | W | U, at(KERNEL_RW),
+        at_write);
     check_fault("paging.ring3_execute_kernel", ring3(action_call, at(KERNEL_RW), 0), P | U, at(KERNEL_RW),
                 (void *)at(KERNEL_RW));
     check("paging.ring3_read", VECTOR_DONE, ring3(action_read, at(USER_RO), 0));
     check("paging.ring3_write", VECTOR_DONE, ring3(action_write, at(USER_RW), 0));
     directory[WINDOW >> 22] &= ~(uint32_t)PTE_USER;
     WRITE_CR(3, READ_CR(3));
-    check_fault("paging.ring3_directory_counts", ring3(action_read, at(USER_RW), 0), P | U, at(USER_RW), at_read);
+    check_fault("paging.ring3_directory_counts", ring3(action_read, at(USER_RW), 0), P | U, at(USER_RW),
+        at_read);
     directory[WINDOW >> 22] = ((uint32_t)window | PTE_ALL) & ~(uint32_t)PTE_WRITABLE;
     WRITE_CR(3, READ_CR(3));
-    check_fault("paging.directory_write_protects", ring0(action_write, at(USER_RW)), P | W, at(USER_RW), at_write);
+    check_fault("paging.directory_write_protects", ring0(action_write, at(USER_RW)), P | W, at(USER_RW),
+        at_write);
     directory[WINDOW >> 22] = (uint32_t)window | PTE_ALL;
     WRITE_CR(3, READ_CR(3));
 }
@@ -166,23 +175,23 @@ static void crossing(void)
 
     map(BEHIND, frame[1], 0);
     frame[0][PAGE - 1] = 0x55;
-    check_fault("paging.write_across_into_absent", ring0(action_write_word, at(BEHIND) - 1), W, at(BEHIND), at_write_word);
+    check_fault("paging.write_across_into_absent", ring0(action_write_word, at(BEHIND) - 1), W, at(BEHIND),
+        at_write_word);
     check("paging.nothing_half_written", 0x55, frame[0][PAGE - 1]);
 }
 
 /* The IDT itself may be absent: the processor reads it as the supervisor, whoever is running. */
 static void fault_in_delivery(void)
 {
-    uint32_t base = at(IDT_FIRST);
-    uint8_t *second = (uint8_t *)idt + 0; /* vectors 0-255 take half a page: place the table across two */
-    uint32_t split = base + PAGE - 8 * 64; /* vectors 64 and up lie in the second page */
-    __builtin_memcpy(frame[0] + PAGE - 8 * 64, second, 8 * 64);
+    enum { IN_FIRST = 64 * 8 }; /* the table lies across two pages: vectors 40 and up are in the absent one */
+    uint32_t table = at(IDT_FIRST) + PAGE - IN_FIRST;
+    __builtin_memcpy(frame[0] + PAGE - IN_FIRST, idt, IN_FIRST);
     map(IDT_FIRST, frame[0], PTE_PRESENT | PTE_WRITABLE);
     map(IDT_SECOND, frame[1], 0);
-    load_idt(split, sizeof idt - 1);
+    load_idt(table, sizeof idt - 1);
     uint32_t vector = ring3(action_int_user, 0, 0);
     load_usual_idt();
-    check_fault("paging.gate_absent", vector, 0, split + 8 * VECTOR_USER, at_int_user);
+    check_fault("paging.gate_absent", vector, 0, table + 8 * VECTOR_USER, at_int_user);
 }
 
 static void double_fault(void)
@@ -236,7 +245,8 @@ static void physical_address_extension(void)
     check("pae.accessed", PTE_ACCESSED, (uint32_t)pae_window[USER_RW] & (PTE_ACCESSED | PTE_DIRTY));
     check_fault("pae.absent", ring0(action_write, at(ABSENT)), W, at(ABSENT), at_write);
     check_fault("pae.no_execute", ring0(action_call, at(NX_PAGE)), P | I, at(NX_PAGE), (void *)at(NX_PAGE));
-    check_fault("pae.ring3_no_execute", ring3(action_call, at(NX_PAGE), 0), P | U | I, at(NX_PAGE), (void *)at(NX_PAGE));
+    check_fault("pae.ring3_no_execute", ring3(action_call, at(NX_PAGE), 0), P | U | I, at(NX_PAGE),
+        (void *)at(NX_PAGE));
     check("pae.no_execute_can_be_read", NO_TRAP, ring0(action_read, at(NX_PAGE)));
     check_fault("pae.reserved_bit", ring0(action_read, at(KERNEL_RO)), P | RSVD, at(KERNEL_RO), at_read);
     switch_off();
@@ -244,24 +254,30 @@ static void physical_address_extension(void)
     write_efer_nxe(false);
 }
 
+static uint32_t features_7(void)
+{
+    uint32_t highest = 0, eax = 7, ebx, ecx = 0, edx;
+    __asm__ volatile("cpuid" : "+a"(highest), "=b"(ebx), "=c"(ecx), "=d"(edx));
+    if (highest < 7)
+        return 0;
+    ecx = 0;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    return ebx;
+}
+
 /* Supervisor mode execution and access prevention, where the processor has them. */
 static void supervisor_prevention(void)
 {
-    uint32_t eax = 7, ebx = 0, ecx = 0, edx;
-    uint32_t highest = 0;
-    __asm__ volatile("cpuid" : "+a"(highest), "=b"(ebx), "=c"(ecx), "=d"(edx));
-    ebx = ecx = 0;
-    if (highest >= 7)
-        __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    uint32_t features = features_7();
     map(USER_RW, frame[0], PTE_ALL);
     directory[0] &= ~(uint32_t)PTE_USER; /* our own code would be a user page */
     WRITE_CR(3, READ_CR(3));
-    if (ebx >> 7 & 1) {
+    if (features >> 7 & 1) {
         WRITE_CR(4, READ_CR(4) | CR4_SMEP);
         check_fault("paging.smep", ring0(action_call, at(USER_RW)), P | I, at(USER_RW), (void *)at(USER_RW));
         WRITE_CR(4, READ_CR(4) & ~(uint32_t)CR4_SMEP);
     }
-    if (ebx >> 20 & 1) {
+    if (features >> 20 & 1) {
         WRITE_CR(4, READ_CR(4) | CR4_SMAP);
         check_fault("paging.smap", ring0(action_read, at(USER_RW)), P, at(USER_RW), at_read);
         check("paging.smap_with_ac", NO_TRAP, ring0(action_read_with_ac, at(USER_RW)));

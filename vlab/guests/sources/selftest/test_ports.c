@@ -1,6 +1,7 @@
 /* IN, OUT, INS and OUTS: IOPL and the I/O permission bitmap of the TSS (APM2 12.2.4), and the serial port. */
 #include "actions.h"
 #include "check.h"
+#include "console.h"
 #include "port.h"
 #include "segments.h"
 #include "tables.h"
@@ -93,6 +94,7 @@ static void serial_loopback(void)
 {
     enum { DATA = 0, MODEM_CONTROL = 4, LINE_STATUS = 5, LOOP = 0x10, DATA_READY = 0x01 };
     bool all_back = true;
+    console_flush();
     out8(COM1 + MODEM_CONTROL, LOOP | 0x03);
     for (unsigned i = 0; i < 256; i += 15) {
         unsigned patience = 100000;

@@ -1,4 +1,5 @@
-/* Ring 3 and the gates between the rings: stack switches, what may be done where, what IRET changes. (APM2 8.7.) */
+/* Ring 3 and the gates between the rings: stack switches, what may be done where, what IRET changes. (APM2
+ * 8.7.) */
 #include "actions.h"
 #include "check.h"
 #include "segments.h"
@@ -21,7 +22,8 @@ static void stack_switch(void)
     check_part("cs", USER_CODE, last_trap.frame.cs);
     check_part("ss", USER_DATA, last_trap.frame.ss);
     check_part("esp", (uint32_t)user_stack_top - 8, last_trap.frame.esp);
-    check_part("eflags", IF | DF_FLAG | EFLAGS_FIXED, last_trap.frame.eflags & (IF | DF_FLAG | TF | NT | EFLAGS_FIXED));
+    check_part("eflags", IF | DF_FLAG | EFLAGS_FIXED,
+        last_trap.frame.eflags & (IF | DF_FLAG | TF | NT | EFLAGS_FIXED));
     check_part("stack", (uint32_t)ring0_stack_top, last_trap.frame_end);
     check_part("handler_cs", KERNEL_CODE, last_trap.handler_cs);
     check_part("handler_ss", KERNEL_DATA, last_trap.handler_ss);
@@ -50,13 +52,15 @@ static void exceptions(void)
 /* A gate's DPL counts for INT n, INT3 and INTO, not for exceptions. */
 static void gate_privilege(void)
 {
-    check_trap("ring3.int_to_ring_0_gate", ring3(action_int_kernel, 0, 0), GP, VECTOR_KERNEL * 8 + IN_IDT, at_int_kernel);
+    check_trap("ring3.int_to_ring_0_gate", ring3(action_int_kernel, 0, 0), GP, VECTOR_KERNEL * 8 + IN_IDT,
+        at_int_kernel);
     check_trap("ring3.int3_to_ring_0_gate", ring3(action_int3, 0, 0), GP, BP * 8 + IN_IDT, at_int3);
     check_trap("ring3.into_to_ring_0_gate", ring3(action_into, 0, 0), GP, OF * 8 + IN_IDT, at_into);
     set_trap_gate(BP, INTERRUPT_GATE_32 | GATE_DPL(3));
     check_trap("ring3.int3_to_ring_3_gate", ring3(action_int3, 0, 0), BP, 0, after_int3);
     set_trap_gate(BP, INTERRUPT_GATE_32);
-    check_trap("ring3.int_absent", ring3(action_int_absent, 0, 0), NP, VECTOR_ABSENT * 8 + IN_IDT, at_int_absent);
+    check_trap("ring3.int_absent", ring3(action_int_absent, 0, 0), NP, VECTOR_ABSENT * 8 + IN_IDT,
+        at_int_absent);
 }
 
 static void privileged_instructions(void)
@@ -167,7 +171,8 @@ static void call_gates(void)
     check_part("first", 0x11111111, seen_gate_first);
     check_part("second", 0x22222222, seen_gate_second);
     end_check();
-    check_trap("call_gate.absent", ring3(action_call_gate_absent, 0, 0), NP, CALL_GATE_ABSENT & ~3, at_call_gate_absent);
+    check_trap("call_gate.absent", ring3(action_call_gate_absent, 0, 0), NP, CALL_GATE_ABSENT & ~3,
+        at_call_gate_absent);
 }
 
 void test_rings(void)

@@ -4,7 +4,8 @@
 #include "segments.h"
 #include "tests.h"
 
-enum { GP = 13, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176, FEATURE_SEP = 1 << 11 };
+enum { GP = 13, MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176,
+    FEATURE_SEP = 1 << 11 };
 
 ACTION(sysenter);
 ACTION(sysexit);

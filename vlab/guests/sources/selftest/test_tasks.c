@@ -1,4 +1,5 @@
-/* Task gates: the hardware task switch as an interrupt handler. (APM2 12.3; the way to survive a double fault.) */
+/* Task gates: the hardware task switch as an interrupt handler. (APM2 12.3; the
+ * way to survive a double fault.) */
 #include "actions.h"
 #include "check.h"
 #include "segments.h"

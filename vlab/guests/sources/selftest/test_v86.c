@@ -18,7 +18,8 @@ static uint32_t offset(const char *label)
 static uint32_t run(const char *piece, uint32_t eflags)
 {
     const struct outer where = {
-        .eip = offset(piece), .cs = SEGMENT, .eflags = EFLAGS_FIXED | VM | eflags, .esp = V86_STACK, .ss = SEGMENT,
+        .eip = offset(piece), .cs = SEGMENT, .eflags = EFLAGS_FIXED | VM | eflags, .esp = V86_STACK,
+        .ss = SEGMENT,
         .es = ES, .ds = DS, .fs = FS, .gs = GS,
     };
     return run_outer(&where);
@@ -73,7 +74,8 @@ static void io_privilege(void)
     check("v86.cli_has_cleared_if", 0, last_trap.frame.eflags & IF);
     check("v86.pushf_with_iopl", VECTOR_DONE, run(v86_pushf, IOPL(3)));
     check("v86.pushf_pushes_a_word", V86_STACK - 2, last_trap.frame.esp);
-    check_v86("v86.int_to_ring_0_gate", run(v86_int_kernel, IOPL(3)), GP, VECTOR_KERNEL * 8 + IN_IDT, v86_at_int_kernel);
+    check_v86("v86.int_to_ring_0_gate", run(v86_int_kernel, IOPL(3)), GP, VECTOR_KERNEL * 8 + IN_IDT,
+        v86_at_int_kernel);
     check_v86("v86.int3_to_ring_0_gate", run(v86_int3, IOPL(3)), GP, BP * 8 + IN_IDT, v86_at_int3);
 }
 

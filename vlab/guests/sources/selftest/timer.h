@@ -13,7 +13,8 @@ enum {
     PIC_END_OF_INTERRUPT = 0x20,
 };
 
-/* Initialise the 8259s with everything masked, and let the timer tick every `divisor` counts of 1.193182 MHz. */
+/* Initialise the 8259s with everything masked, and let the timer tick every `divisor` counts of 1.193182
+ * MHz. */
 void timer_start(uint16_t divisor);
 void timer_stop(void);
 

@@ -45,12 +45,13 @@ uint32_t trap_dispatch(struct frame32 *frame, uint32_t eflags, uint32_t cs, uint
     size_t size = frame->eflags & VM ? sizeof *frame : changed ? offsetof(struct frame32, v86_es)
                                                                : offsetof(struct frame32, esp);
     last_trap.frame = *frame;
+    last_trap.frame.cs &= 0xFFFF;
     last_trap.cr2 = read_cr2();
     last_trap.dr6 = take_dr6();
     last_trap.frame_end = (uint32_t)frame + size;
     last_trap.handler_eflags = eflags;
-    last_trap.handler_cs = cs;
-    last_trap.handler_ss = ss;
+    last_trap.handler_cs = cs & 0xFFFF; /* PUSH of a segment register leaves the upper half as it was */
+    last_trap.handler_ss = ss & 0xFFFF;
     if (!trap_return_stack) {
         say("FAIL unexpected vector 0x%x, error code 0x%x at %04x:%08x\n", frame->vector, frame->error_code,
             frame->cs, frame->eip);

@@ -1,5 +1,6 @@
-/* Interrupts and exceptions in 32-bit protected mode: one record of all that can be seen, and ways to run code that
- * is meant to fault, in any ring and in virtual-8086 mode. (AMD APM vol. 2, rev. 3.42, section 8.7.) */
+/* Interrupts and exceptions in 32-bit protected mode: one record of all that can be seen, and ways to run
+ * code that is meant to fault, in any ring and in virtual-8086 mode. (AMD APM vol. 2, rev. 3.42, section
+ * 8.7.) */
 #pragma once
 
 #include <stdbool.h>
@@ -18,7 +19,7 @@ struct frame32 {
 struct trap32 {
     struct frame32 frame;
     uint32_t cr2, dr6;
-    uint32_t frame_end; /* the stack pointer that the processor began to push at, if it pushed all of the above */
+    uint32_t frame_end; /* the stack pointer that the processor began to push at */
     uint32_t handler_eflags, handler_cs, handler_ss;
 };
 
@@ -42,7 +43,8 @@ void trap_set_handler(unsigned vector, trap_handler *handler);
 /* Run an action in ring 0. Returns the vector of the trap that ended it, or NO_TRAP. */
 uint32_t ring0(action *what, uint32_t argument);
 
-/* Run an action in ring 3 with these bits of EFLAGS; returns the vector that ended it, VECTOR_DONE when it returned. */
+/* Run an action in ring 3 with these bits of EFLAGS; returns the vector that ended it, VECTOR_DONE when it
+ * returned. */
 uint32_t ring3(action *what, uint32_t argument, uint32_t eflags);
 
 /* Leave for an outer ring or for virtual-8086 mode; returns the vector that came back. */

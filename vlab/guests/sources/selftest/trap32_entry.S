@@ -49,8 +49,8 @@ trap_common:
         add     esp, 8
         iretd
 
-# bool call_trapped(action, argument): remember the stack and what C expects to find again, then call. False: the
-# action returned. True: a trap ended it.
+# bool call_trapped(action, argument): remember the stack and what C expects to find again, then call.
+# False: the action returned. True: a trap ended it.
 call_trapped:
         push    ebx
         push    ebp

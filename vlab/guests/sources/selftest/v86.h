@@ -10,6 +10,6 @@ extern char v86_code[], v86_code_end[];
 /* Offsets of the pieces, and of the instruction that is looked at. */
 #define V86_PIECE(name) extern char v86_##name[], v86_at_##name[], v86_after_##name[]
 V86_PIECE(int_done); V86_PIECE(int_kernel); V86_PIECE(cli); V86_PIECE(sti); V86_PIECE(pushf); V86_PIECE(popf);
-V86_PIECE(iret); V86_PIECE(hlt); V86_PIECE(in); V86_PIECE(divide); V86_PIECE(ud2); V86_PIECE(mov_cr0); V86_PIECE(lgdt);
-V86_PIECE(lldt); V86_PIECE(store); V86_PIECE(int3); V86_PIECE(spin);
+V86_PIECE(iret); V86_PIECE(hlt); V86_PIECE(in); V86_PIECE(divide); V86_PIECE(ud2); V86_PIECE(mov_cr0);
+V86_PIECE(lgdt); V86_PIECE(lldt); V86_PIECE(store); V86_PIECE(int3); V86_PIECE(spin);
 #endif

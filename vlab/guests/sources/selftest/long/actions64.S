@@ -1,4 +1,5 @@
-# The code of the tests in 64-bit mode; the argument is in RDI. All registers but RBX, RBP and R12-R15 are free.
+# The code of the tests in 64-bit mode; the argument is in RDI. All registers but RBX, RBP and R12-R15 are
+# free.
 
 #include "segments64.h"
 

@@ -1,5 +1,5 @@
-# Into long mode and back out of it (APM2 14.6, 14.7). Called in 32-bit protected mode, paging off, with the tally's
-# address on the stack; all 32-bit registers but EAX, ECX and EDX are kept.
+# Into long mode and back out of it (APM2 14.6, 14.7). Called in 32-bit protected mode, paging off, with the
+# tally's address on the stack; all 32-bit registers but EAX, ECX and EDX are kept.
 
 #include "segments64.h"
 
@@ -77,6 +77,10 @@ in_long_mode:
 
         .code32
 leave_long_mode:
+        mov     eax, KERNEL_DATA        # 32-bit code needs segments; a visit to ring 3 has nulled them
+        mov     ds, eax
+        mov     es, eax
+        mov     ss, eax
         mov     eax, cr0                # then paging off, which ends long mode
         and     eax, ~CR0_PG
         mov     cr0, eax

@@ -15,7 +15,8 @@ void load_task_state(void)
     task_state.io_map_base = __builtin_offsetof(struct tss64, io_map);
     for (unsigned i = 0; i < sizeof task_state.io_map; i++)
         task_state.io_map[i] = 0xFF;
-    gdt[TASK_STATE / 8] = (sizeof task_state - 1) | (base & 0xFFFFFF) << 16 | 0x89ull << 40 | (base >> 24 & 0xFF) << 56;
+    gdt[TASK_STATE / 8] = (sizeof task_state - 1) | (base & 0xFFFFFF) << 16 | 0x89ull << 40
+        | (base >> 24 & 0xFF) << 56;
     gdt[TASK_STATE / 8 + 1] = base >> 32;
     __asm__ volatile("ltr %w0" : : "r"(TASK_STATE));
 }

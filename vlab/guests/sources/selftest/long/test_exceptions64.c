@@ -26,7 +26,8 @@ static void gates(void)
     set_gate64(VECTOR_TASK, TASK_STATE, 0x85);
     set_gate64(VECTOR_BAD, BEYOND_GDT, GATE_INTERRUPT);
     check_trap("long.gate", ring0(action_int_user, 0), VECTOR_USER, 0, after_int_user);
-    check_trap("long.gate_absent", ring0(action_int_absent, 0), NP, VECTOR_ABSENT * 8 + IN_IDT, at_int_absent);
+    check_trap("long.gate_absent", ring0(action_int_absent, 0), NP, VECTOR_ABSENT * 8 + IN_IDT,
+        at_int_absent);
     check_trap("long.gate_to_32_bits", ring0(action_int_to_32, 0), GP, KERNEL_CODE_32, at_int_to_32);
     check_trap("long.task_gate", ring0(action_int_task, 0), GP, VECTOR_TASK * 8 + IN_IDT, at_int_task);
     check_trap("long.gate_beyond_gdt", ring0(action_int_bad, 0), GP, BEYOND_GDT, at_int_bad);

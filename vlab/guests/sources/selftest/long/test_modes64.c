@@ -1,24 +1,28 @@
-/* Compatibility mode: 32-bit code in long mode, interrupted through 64-bit gates; and the state of the mode itself. */
+/* Compatibility mode: 32-bit code in long mode, interrupted through 64-bit gates; and the state of the
+ * mode itself. */
 #include "actions64.h"
 #include "segments64.h"
 
-enum { EFER = 0xC0000080, EFER_LME_LMA = 1 << 8 | 1 << 10, UD = 6, PF = 14 };
+enum { EFER = 0xC0000080, EFER_LME_LMA = 1 << 8 | 1 << 10 };
 
+/* The handler needs to do nothing: IRETQ finds its way back to 32-bit code. */
 static void go_on(struct frame64 *frame)
 {
-    frame->r15 = frame->r15; /* the handler needs to do nothing: IRETQ finds its way back to 32-bit code */
+    (void)frame;
 }
 
 void test_compatibility64(void)
 {
-    check_trap("long.compatibility.ring3", ring3(action_enter_32, USER_CODE_32, IF), VECTOR_USER, 0, after_enter_32);
+    check_trap("long.compatibility.ring3", ring3(action_enter_32, USER_CODE_32, IF), VECTOR_USER, 0,
+        after_enter_32);
     begin_check("long.compatibility.ring3_frame");
     check_part("cs", USER_CODE_32, last_trap.cs);
     check_part("ss", USER_DATA, last_trap.ss);
     check_part("stack", (uint64_t)ring0_stack_top, last_trap.frame_end);
     check_part("handler_cs", KERNEL_CODE, last_trap.handler_cs & 0xFFFF);
     end_check();
-    check_trap("long.compatibility.ring0", ring0(action_enter_32, KERNEL_CODE_32), VECTOR_USER, 0, after_enter_32);
+    check_trap("long.compatibility.ring0", ring0(action_enter_32, KERNEL_CODE_32), VECTOR_USER, 0,
+        after_enter_32);
     check("long.compatibility.ring0_cs", KERNEL_CODE_32, last_trap.cs);
     trap_set_handler(VECTOR_USER, go_on);
     uint64_t vector = ring3(action_enter_32, USER_CODE_32, 0);
@@ -44,8 +48,8 @@ static void out(uint16_t port, uint8_t value)
 /* The 32-bit half has set up the interrupt controllers; here is one tick. */
 static void start_timer(void)
 {
-    out(0x21, 0xFE);
     out(0x43, 0x30);
+    out(0x21, 0xFE); /* (only now: a request that is withdrawn would become a spurious one) */
     out(0x40, 0xA9);
     out(0x40, 0x04);
 }

@@ -1,4 +1,5 @@
-/* Four-level paging (APM2 5.3): the faults that the 32-bit half cannot have, large pages, and the double fault. */
+/* Four-level paging (APM2 5.3): the faults that the 32-bit half cannot have, large pages, and the double
+ * fault. */
 #include "actions64.h"
 #include "segments64.h"
 
@@ -7,7 +8,8 @@
 #define NO_EXECUTE (1ull << 63)
 #define RESERVED_BIT (1ull << 51)
 
-enum { PRESENT = 1, WRITABLE = 2, USER = 4, ACCESSED = 0x20, DIRTY = 0x40, LARGE = 0x80, ALL = 7, PAGE = 4096 };
+enum { PRESENT = 1, WRITABLE = 2, USER = 4, ACCESSED = 0x20, DIRTY = 0x40, LARGE = 0x80, ALL = 7,
+    PAGE = 4096 };
 enum { ABSENT, NX_PAGE, RESERVED, PLAIN, SUPERVISOR }; /* pages of the window */
 enum { DF = 8, PF = 14 };
 
@@ -54,19 +56,25 @@ static void build(void)
 static void faults(void)
 {
     check_fault("long.paging.absent", ring0(action_write, at(ABSENT) + 8), PF_WRITE, at(ABSENT) + 8);
-    check_fault("long.paging.no_execute", ring0(action_call, at(NX_PAGE)), PF_PRESENT | PF_FETCH, at(NX_PAGE));
-    check_fault("long.paging.ring3_no_execute", ring3(action_call, at(NX_PAGE), 0), PF_PRESENT | PF_FETCH | PF_USER,
+    check_fault("long.paging.no_execute", ring0(action_call, at(NX_PAGE)), PF_PRESENT | PF_FETCH,
+        at(NX_PAGE));
+    check_fault("long.paging.ring3_no_execute", ring3(action_call, at(NX_PAGE), 0),
+        PF_PRESENT | PF_FETCH | PF_USER,
                 at(NX_PAGE));
-    check_fault("long.paging.ring3_supervisor", ring3(action_read, at(SUPERVISOR), 0), PF_PRESENT | PF_USER, at(SUPERVISOR));
-    check_fault("long.paging.reserved_bit", ring0(action_read, at(RESERVED)), PF_PRESENT | PF_RESERVED, at(RESERVED));
+    check_fault("long.paging.ring3_supervisor", ring3(action_read, at(SUPERVISOR), 0), PF_PRESENT | PF_USER,
+        at(SUPERVISOR));
+    check_fault("long.paging.reserved_bit", ring0(action_read, at(RESERVED)), PF_PRESENT | PF_RESERVED,
+        at(RESERVED));
     check("long.paging.execute", NO_TRAP, ring0(action_call, at(PLAIN)));
     window_directory[0] |= NO_EXECUTE;
     reload();
-    check_fault("long.paging.no_execute_above", ring0(action_call, at(PLAIN)), PF_PRESENT | PF_FETCH, at(PLAIN));
+    check_fault("long.paging.no_execute_above", ring0(action_call, at(PLAIN)), PF_PRESENT | PF_FETCH,
+        at(PLAIN));
     window_directory[0] &= ~NO_EXECUTE;
     pml4[256] &= ~(uint64_t)USER;
     reload();
-    check_fault("long.paging.supervisor_above", ring3(action_read, at(PLAIN), 0), PF_PRESENT | PF_USER, at(PLAIN));
+    check_fault("long.paging.supervisor_above", ring3(action_read, at(PLAIN), 0), PF_PRESENT | PF_USER,
+        at(PLAIN));
     pml4[256] |= USER;
     reload();
 }
@@ -97,7 +105,8 @@ static void lost_stack(void)
     check_trap("long.paging.lost_stack", ring0(action_lose_stack, at(ABSENT) + 64), DF, 0, at_lose_stack);
     check("long.paging.lost_stack_cr2", at(ABSENT) + 56, last_trap.cr2);
     trap_set_gate(PF, GATE_INTERRUPT, 1);
-    check_fault("long.paging.lost_stack_with_ist", ring0(action_lose_stack, at(ABSENT) + 64), PF_WRITE, at(ABSENT) + 56);
+    check_fault("long.paging.lost_stack_with_ist", ring0(action_lose_stack, at(ABSENT) + 64), PF_WRITE,
+        at(ABSENT) + 56);
     trap_set_gate(PF, GATE_INTERRUPT, 0);
 }
 

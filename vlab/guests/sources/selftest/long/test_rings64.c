@@ -51,7 +51,8 @@ static void interrupt_stacks(void)
 
 static void privilege(void)
 {
-    check_trap("long.ring3.int_to_ring_0_gate", ring3(action_int_kernel, 0, 0), GP, VECTOR_KERNEL * 8 + IN_IDT, at_int_kernel);
+    check_trap("long.ring3.int_to_ring_0_gate", ring3(action_int_kernel, 0, 0), GP,
+        VECTOR_KERNEL * 8 + IN_IDT, at_int_kernel);
     check_trap("long.ring3.cli", ring3(action_cli, 0, 0), GP, 0, at_cli);
     check("long.ring3.cli_with_iopl", VECTOR_DONE, ring3(action_cli, 0, IOPL(3) | IF));
     check_trap("long.ring3.hlt", ring3(action_hlt, 0, 0), GP, 0, at_hlt);

@@ -28,8 +28,8 @@ extern char ring0_stack_top[], ist_stack_top[], user_stack_top[];
 void load_task_state(void);
 void set_gate64(unsigned vector, uint16_t selector, uint8_t type);
 
-/* Run an action in ring 0 or in ring 3; returns the vector that ended it: NO_TRAP, or VECTOR_DONE from ring 3, if it
- * returned. `last_trap` has the rest. */
+/* Run an action in ring 0 or in ring 3; returns the vector that ended it: NO_TRAP, or VECTOR_DONE from
+ * ring 3, if it returned. `last_trap` has the rest. */
 uint64_t ring0(action *what, uint64_t argument);
 uint64_t ring3(action *what, uint64_t argument, uint64_t rflags);
 

@@ -1,0 +1,101 @@
+"""Tiny guests for tests, as machine code: 32-bit protected mode at 1 MiB, entered through a Multiboot header.
+
+Each function gives bytes; `guest` makes an image of them that any VM boots. Nothing here needs an assembler.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+LOAD = 0x100000
+STACK = 0x9000
+CODE = LOAD + 37
+"""Where the first byte of a program runs, with STACK in ESP."""
+SCRATCH = 0x8000
+"""Memory that nothing else uses; TICKS is in it."""
+TICKS = SCRATCH
+CS = 8
+"""What Multiboot loaders here leave in CS, without a GDT behind it."""
+
+SPIN = bytes.fromhex("EB FE")  # jmp $
+HALT = bytes.fromhex("FA F4")  # cli; hlt: nothing can wake it
+STI_HALT = bytes.fromhex("FB F4 EB FD")  # sti; again: hlt; jmp again
+CPUID = bytes.fromhex("0F A2")
+UD2 = bytes.fromhex("0F 0B")
+
+
+def image(code: bytes) -> bytes:
+    """A Multiboot image that runs `code` at CODE with interrupts off."""
+    flags = 1 << 16
+    header = struct.pack("<III", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF)
+    set_up = b"\xbc" + struct.pack("<I", STACK)  # mov esp, STACK
+    return header + struct.pack("<5I", LOAD, LOAD, 0, 0, LOAD + 32) + set_up + code
+
+
+def guest(directory: Path, code: bytes, name: str = "guest") -> Path:
+    """Write an image of `code` and give its path, which VM() takes."""
+    path = directory / f"{name}.bin"
+    path.write_bytes(image(code))
+    return path
+
+
+def say(text: str) -> bytes:
+    """Send `text` through the serial port, one OUT and one basic block a character; changes AL and DX."""
+    start = bytes.fromhex("66 BA F8 03")  # mov dx, 3F8h
+    # mov al, byte; out dx, al; jmp to the next
+    return start + b"".join(bytes((0xB0, byte, 0xEE, 0xEB, 0)) for byte in text.encode())
+
+
+def leave(status: int) -> bytes:
+    """End with `status` through the debug-exit port."""
+    return bytes((0xB0, status, 0xE6, 0xF4)) + SPIN  # mov al, status; out F4h, al
+
+
+def count_down(turns: int, body: bytes = b"") -> bytes:
+    """Do `body`, which must keep ECX, `turns` times."""
+    head = b"\xb9" + struct.pack("<I", turns)  # mov ecx, turns
+    back = -(len(body) + 1 + 6)
+    return head + body + b"\x49\x0f\x85" + struct.pack("<i", back)  # dec ecx; jnz body
+
+
+def store(address: int, value: int) -> bytes:
+    """Write a 32-bit value to memory."""
+    return b"\xc7\x05" + struct.pack("<II", address, value)  # mov dword ptr [address], value
+
+
+def increment(address: int) -> bytes:
+    """Add 1 to a 32-bit word of memory."""
+    return b"\xff\x05" + struct.pack("<I", address)  # inc dword ptr [address]
+
+
+def out(port: int, value: int) -> bytes:
+    """Write a byte to a port below 100h; changes AL."""
+    return bytes((0xB0, value, 0xE6, port))
+
+
+def timer(then: bytes = STI_HALT, hertz: int = 100) -> bytes:
+    """Count interrupts of the 8254 at TICKS, `hertz` a second, with interrupts on while `then` runs.
+
+    The first part of a program, for it knows where it is.
+    """
+    divisor = 1193182 // hertz
+    chips = b"".join(
+        out(port, value)
+        for port, value in (
+            (0x20, 0x11), (0x21, 0x20), (0x21, 0x04), (0x21, 0x01), (0x21, 0xFE), (0xA1, 0xFF),
+            (0x43, 0x34), (0x40, divisor & 0xFF), (0x40, divisor >> 8),
+        )
+    )  # fmt: skip
+    handler = b"\x50" + increment(TICKS) + out(0x20, 0x20) + b"\x58\xcf"  # push eax; ...; pop eax; iret
+    # Layout: lgdt, lidt, chips, sti, then, handler, GDT, IDT, their registers.
+    handler_at = CODE + 14 + len(chips) + 1 + len(then)
+    gdt_at = handler_at + len(handler)
+    idt_at = gdt_at + 16
+    gdt = struct.pack("<QQ", 0, 0x00CF9B000000FFFF)
+    idt = bytes(8 * 0x20) + struct.pack("<HHHH", handler_at & 0xFFFF, CS, 0x8E00, handler_at >> 16)
+    registers = struct.pack("<HIHI", len(gdt) - 1, gdt_at, len(idt) - 1, idt_at)
+    registers_at = idt_at + len(idt)
+    load = b"\x0f\x01\x15" + struct.pack("<I", registers_at)  # lgdt [registers_at]
+    load += b"\x0f\x01\x1d" + struct.pack("<I", registers_at + 6)  # lidt [registers_at + 6]
+    return load + chips + b"\xfb" + then + handler + gdt + idt + registers

@@ -1,0 +1,302 @@
+"""The processor's execution engine: the emulator with its hooks and its live register file.
+
+What QEMU's translator does not do (interrupt delivery, #VMEXIT, SYSCALL), ``processor`` completes; what it
+must never be led into, ``processor`` and ``core`` keep it from. This module hides one trick: everything runs
+in SVM guest mode (see ``power_on``), so the numbers that ``run`` gives are intercepts.
+
+Stops are between two instructions, always: see ``stops``. Port input and output are the exception, for their
+hooks run in the middle of the instruction; ``refuse`` undoes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from vlab.machine import helper
+from vlab.machine import registers as reg
+from vlab.machine.cpu import STOP_FUNCTION, InHook, InstructionHook, Library, OutHook
+from vlab.machine.layout import HostLayout
+from vlab.machine.memory import PhysicalMemory
+from vlab.machine.power_on import power_on
+from vlab.machine.stops import NO_INTERRUPT, CompiledStops, PythonStops, Stops, WatchedStops
+
+CODE_CACHE: Final = 32 << 20
+"""Bytes of host memory for translated code."""
+
+STOPPED: Final = -1
+"""``run`` returned because a stop was asked for or a deadline passed."""
+FAILED: Final = -2
+"""``run`` returned because the emulator gave up; ``error`` is its number."""
+SYSCALL: Final = -3
+SYSENTER: Final = -4
+
+_PG: Final = 1 << 31
+
+
+class Engine:
+    """One processor over ``memory``, in SVM guest mode from its construction on.
+
+    counting: have blocks counted (the deterministic clock needs it; with the compiled helper always so).
+    words, words32: the live register file as 64- and 32-bit words, indexed by ``vlab.machine.registers``.
+    port_in(port, size) -> value and port_out(port, size, value) serve the instructions; they run in the
+    middle of one. Whatever they raise undoes the instruction and comes out of ``run``. ``running``: inside
+    ``run``, where the arithmetic flags are kept lazily.
+    """
+
+    def __init__(self, memory: PhysicalMemory, host: HostLayout, *, counting: bool = True) -> None:
+        self.memory = memory
+        self._host = host
+        self._library = library = Library(CODE_CACHE)
+        self.handle: int = library.handle
+        self.stop_function: int = STOP_FUNCTION
+        library.map(0, memory.size, memory.address)
+        self.running = False
+        self.error = 0
+        self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
+        self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
+        self._refused: tuple[bytes, int, int, int, int] | None = None
+        self._raised: BaseException | None = None
+        self._instruction = STOPPED
+        self._instruction_state = (0, 0)
+        self.layout = power_on(library, memory, host)
+        env = (ctypes.c_char * self.layout.size).from_address(self.layout.env)
+        self.bytes = memoryview(env).cast("B")
+        self.words = self.bytes[: self.layout.size // 8 * 8].cast("Q")
+        self.words32 = self.bytes.cast("I")
+        self._dr6 = (self.layout.vmcb + reg.DR) // 8 + 6
+        self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
+        self.flags = self.layout.env + 8 * reg.EFLAGS, self.layout.env + 4 * reg.HFLAGS
+        self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
+        self.stops = self._make_stops(counting)
+        self._stop_words = self.stops.words
+        self._install_instruction_hooks()
+
+    def _make_stops(self, counting: bool) -> Stops:
+        library = helper.load()
+        if library is not None:
+            return CompiledStops(self, library)
+        return PythonStops(self) if counting else WatchedStops(self)
+
+    # --- hooks ------------------------------------------------------------------------------------------
+
+    def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
+        """Install a hook, as ``Library.add_hook`` says; give its handle."""
+        return self._library.add_hook(kind, function, data, begin, end)
+
+    def remove_hook(self, hook: int) -> None:
+        """Take a hook away; translated code forgets it with ``flush_code``."""
+        self._library.remove_hook(hook)
+
+    def stop(self) -> None:
+        """Stop; only from a hook that is between two instructions."""
+        self._library.stop()
+
+    def stop_with(self, code: int) -> None:
+        """Stop before the instruction at RIP and have ``run`` give ``code``; only from a code hook."""
+        self._instruction = code
+        self._instruction_state = (self.words[reg.RIP], self.words[self._dr6])
+        self._library.stop()
+
+    def _install_instruction_hooks(self) -> None:
+        def port_in(_engine: int, port: int, size: int, _data: int) -> int:
+            if self._refused is not None:
+                return 0
+            try:
+                return self.port_in(port, size)
+            except BaseException as problem:
+                self._undo(problem)
+                return 0
+
+        def port_out(_engine: int, port: int, size: int, value: int, _data: int) -> None:
+            if self._refused is not None:
+                return
+            try:
+                self.port_out(port, size, value)
+            except BaseException as problem:
+                self._undo(problem)
+
+        def system_call(code: int) -> Callable[[int, int], None]:
+            def called(_engine: int, _data: int) -> None:
+                self.stop_with(code)
+
+            return called
+
+        self.add_hook("in", InHook(port_in), 0)
+        self.add_hook("out", OutHook(port_out), 0)
+        self.add_hook("syscall", InstructionHook(system_call(SYSCALL)), 0)
+        self.add_hook("sysenter", InstructionHook(system_call(SYSENTER)), 0)
+
+    def map_window(
+        self, hpa: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
+    ) -> None:
+        """Let accesses to a window of host-physical addresses call ``read(offset, size)`` and ``write``.
+
+        They run in the middle of an instruction; what they raise comes out of ``run`` after it. Raises
+        ValueError when the window is not whole pages or overlaps another.
+        """
+
+        def on_read(_engine: int | None, offset: int, width: int, _data: int | None) -> int:
+            try:
+                return read(offset, width)
+            except BaseException as problem:
+                self._raise_later(problem)
+                return (1 << 8 * width) - 1
+
+        def on_write(_engine: int | None, offset: int, width: int, value: int, _data: int | None) -> None:
+            try:
+                write(offset, width, value)
+            except BaseException as problem:
+                self._raise_later(problem)
+
+        self._library.map_window(hpa, size, on_read, on_write)
+
+    # --- running ----------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Execute from RIP until something stops the processor.
+
+        Gives the number of the interrupt hook (an exception's vector, or 0x100 + the intercept's EXITCODE),
+        or STOPPED, FAILED, SYSCALL or SYSENTER. Raises what a port or window callback raised.
+        """
+        if self.running:  # an exception tore the last run before it was settled
+            self._undo_instruction()
+        words = self._stop_words
+        words[2] = NO_INTERRUPT
+        self._instruction = STOPPED
+        self.running = True
+        error = self._library.start(self.words[reg.RIP])
+        if self._refused is not None or self._raised is not None:
+            return self._settle()
+        if self._instruction != STOPPED:
+            return self._undo_instruction()
+        self.running = False
+        number = words[2]
+        if number != NO_INTERRUPT:
+            return number
+        if error:
+            self.error = error
+            return FAILED
+        return STOPPED
+
+    def refuse(self, code: int) -> None:
+        """From ``port_in`` or ``port_out``: undo the instruction and have ``run`` give ``code``.
+
+        The stop after a port hook comes some instructions late. Until it does, those instructions must not
+        touch memory, so every translation is taken away; then the registers are put back.
+        """
+        if self._refused is None:
+            self._refused = (
+                bytes(self.bytes),
+                self.read_flags(),
+                self._interrupt_request.value,
+                self._stop_words[0],
+                code,
+            )
+            empty = self._host.empty_table
+            self.words[reg.CR0] |= _PG
+            self.words[reg.CR3] = empty
+            self.set_u64(reg.NESTED_CR3, empty)
+            self.flush_tlb()
+            self._library.stop()
+
+    def _undo(self, problem: BaseException) -> None:
+        self.refuse(FAILED)
+        self._raise_later(problem)
+
+    def _raise_later(self, problem: BaseException) -> None:
+        if self._raised is None:
+            self._raised = problem
+        self.stops.request()
+
+    def _raise_pending(self) -> None:
+        raised, self._raised = self._raised, None
+        if raised is not None:
+            raise raised
+
+    def _settle(self) -> int:
+        code = self._undo_instruction()
+        self._raise_pending()
+        return code
+
+    def _undo_instruction(self) -> int:
+        """Put back a refused port access or a system call; give the code that ``run`` is to give."""
+        self.running = False
+        code = self._instruction
+        if self._refused is not None:
+            saved, flags, window, self._stop_words[0], code = self._refused
+            self._refused = None
+            self.bytes[:] = saved
+            self.words[reg.EFLAGS] = flags
+            self._interrupt_request.value = window
+            self.flush_tlb()
+        elif code != STOPPED:
+            # The library has gone past the instruction, and has raised #DB for it when RFLAGS.TF is set.
+            self.words[reg.RIP], self.words[self._dr6] = self._instruction_state
+        self._instruction = STOPPED
+        return code
+
+    @property
+    def refused(self) -> bool:
+        """Whether the instruction now executing is being undone."""
+        return self._refused is not None
+
+    def request_window(self, wanted: bool) -> None:
+        """Ask for VMEXIT_VINTR before the next instruction that can be interrupted, or withdraw that."""
+        self._interrupt_request.value = reg.VIRTUAL_INTERRUPT if wanted else 0
+
+    @property
+    def blocks(self) -> int:
+        """Basic blocks entered since power-on (0 for ever when nothing counts)."""
+        return self._stop_words[0]
+
+    def uncount_block(self) -> None:
+        """Take back the count of a block that is about to be entered in its middle, after a hidden stop."""
+        words = self._stop_words
+        if words[0]:
+            words[0] -= 1
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def read_flags(self) -> int:
+        """Give RFLAGS, arithmetic flags worked out."""
+        return self._library.read_flags()
+
+    def u64(self, offset: int) -> int:
+        """Read a field given by its offset from the VMCB's address."""
+        place = self.layout.vmcb + offset
+        value: int = struct.unpack_from("<Q", self.bytes, place)[0]
+        return value
+
+    def set_u64(self, offset: int, value: int) -> None:
+        """Write such a field."""
+        struct.pack_into("<Q", self.bytes, self.layout.vmcb + offset, value)
+
+    def set_u32(self, offset: int, value: int) -> None:
+        """Write a 32-bit field given by its offset from the VMCB's address."""
+        struct.pack_into("<I", self.bytes, self.layout.vmcb + offset, value)
+
+    def error_code(self) -> int:
+        """Give the error code of the last fault, or EXITINFO1 of the last intercept."""
+        value: int = struct.unpack_from("<I", self.bytes, self.layout.vmcb + reg.ERROR_CODE)[0]
+        return value
+
+    def flush_tlb(self) -> None:
+        """Forget all translations, as after a write to CR3 with global pages off."""
+        self._library.flush_tlb()
+
+    def flush_code(self) -> None:
+        """Forget all translated code: the host changed memory that may hold some."""
+        self._library.flush_code()
+
+    def close(self) -> None:
+        """Give the engine back; it must not be running. Only ``blocks`` may be asked afterwards."""
+        if self.handle:
+            self.handle = 0
+            blank = memoryview(bytearray(self.layout.size))
+            self.bytes, self.words32 = blank, blank.cast("I")
+            self.words = blank[: self.layout.size // 8 * 8].cast("Q")
+            self._interrupt_request = ctypes.c_uint32()
+            self._library.close()
