@@ -20,7 +20,6 @@ from tests.programs import (
     HALT,
     SCRATCH,
     SPIN,
-    STI_HALT,
     TICKS,
     count_down,
     guest,
@@ -156,14 +155,18 @@ def test_a_guest_that_ended_says_the_same_again(tmp_path: Path, either: str) -> 
         assert vm.run(timeout=5) == first
 
 
-def test_a_halt_with_interrupts_disabled_ends_the_guest_though_a_timer_ticks(tmp_path: Path, either: str) -> None:
+def test_a_halt_with_interrupts_disabled_ends_the_guest_though_a_timer_ticks(
+    tmp_path: Path, either: str
+) -> None:
     with open_vm(tmp_path, timer(then=HALT), monitor=either) as vm:
         assert vm.run(timeout=20).kind == StopKind.HALTED
 
 
 def test_a_halted_guest_wakes_for_its_timer(tmp_path: Path, either: str) -> None:
     with open_vm(tmp_path, timer(), monitor=either) as vm:
-        stop = vm.run(until=lambda vm: int.from_bytes(vm.memory[TICKS : TICKS + 4], "little") >= 10, timeout=20)
+        stop = vm.run(
+            until=lambda vm: int.from_bytes(vm.memory[TICKS : TICKS + 4], "little") >= 10, timeout=20
+        )
         assert stop.kind == StopKind.EXPECTED
         assert 99_000_000 <= vm.virtual_time_ns < 101_000_000
 
@@ -196,7 +199,9 @@ def test_listeners_hear_each_byte_until_they_leave(tmp_path: Path) -> None:
     assert heard == [b"a", b"b", b"c"]
 
 
-def test_a_listener_that_raises_stops_the_run_but_loses_and_repeats_nothing(tmp_path: Path, either: str) -> None:
+def test_a_listener_that_raises_stops_the_run_but_loses_and_repeats_nothing(
+    tmp_path: Path, either: str
+) -> None:
     heard: list[bytes] = []
 
     def listen(data: bytes) -> None:
@@ -278,7 +283,7 @@ def test_a_long_mode_guest_is_walked_through_both_sets_of_tables() -> None:
         vm.run(until=lambda vm: vm.registers().mode.value == "long 64-bit", timeout=20)
         state = vm.registers()
         walk = vm.walk(state.rip)
-        assert [reference.step.level for reference in walk.references][0] == 4
+        assert walk.references[0].step.level == 4
         assert all(reference.nested for reference in walk.references)
         assert walk.memory_references <= 24
         assert "host-physical" in str(walk)

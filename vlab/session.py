@@ -13,6 +13,7 @@ import _thread
 import atexit
 import functools
 import hashlib
+import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -56,6 +57,15 @@ class Machine(HardwareMachine):
     def __init__(self, memory: str | int = "512M") -> None:
         size = factory.memory_size(memory)
         super().__init__(size + factory.OVERHEAD * max(1, size >> 27))
+
+    def close(self) -> None:
+        """Give the computer back. Raises UnusableInput while virtual machines are on it."""
+        with self.lock:
+            if self.users:
+                raise UnusableInput(
+                    f"close: {self.users} virtual machines are still on this machine; close them first"
+                )
+            super().close()
 
 
 class VM:
@@ -145,7 +155,9 @@ class VM:
         """
         self._check_open()
         if exits is not None and self._monitor.recorder.level == "off":
-            raise UnusableInput("exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'")
+            raise UnusableInput(
+                "exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'"
+            )
         stop = self._runner.run(self._reached(until), timeout, exits)
         if exits is not None and until is None:
             self._history.note_stop(stop)
@@ -393,7 +405,7 @@ def _digest(monitor: Monitor) -> str:
 
 
 def _holds(condition: Callable[[VM], bool], reference: weakref.ref[VM]) -> bool:
-    """Ask the condition; the run itself does not keep the VM alive, and has nothing to wait for without it."""
+    """Ask the condition. A run does not keep its VM alive, and has nothing to wait for without it."""
     vm = reference()
     return vm is None or condition(vm)
 
@@ -402,6 +414,7 @@ def _release(monitor: Monitor, own_machine: bool) -> None:
     """Give back what a VM has; it does not run any more."""
     machine = monitor.machine
     with machine.lock:
+        machine.users -= 1
         monitor.close()
         if own_machine:
             machine.close()
@@ -411,22 +424,17 @@ def _release(monitor: Monitor, own_machine: bool) -> None:
 
 def _let_go(runner: Runner, own_machine: bool) -> None:
     """Close a VM that nobody refers to, from wherever the garbage was collected: never wait there."""
-    if _leaving or (own_machine and not runner.busy):
+    if _leaving.is_set() or (own_machine and not runner.busy):
         runner.close()
     else:
         _thread.start_new_thread(runner.close, ())
 
 
-_leaving = False
+_leaving: Final = threading.Event()
 """Whether Python is about to end: no thread may begin then, and all guests must stop before."""
 
 
 @functools.cache
 def _mind_the_exit() -> None:
     """Note the end of Python before ``weakref`` does, which calls what is registered in reverse order."""
-
-    def leave() -> None:
-        global _leaving
-        _leaving = True
-
-    atexit.register(leave)
+    atexit.register(_leaving.set)

@@ -35,8 +35,10 @@ class Script:
     steps: list[tuple[str, list[str], bytes]] = field(default_factory=list)
 
 
-def boot(*arguments: str, timeout: float = 15.0, script: Script | None = None) -> Result:
-    """Run QEMU until it ends, or `timeout` seconds of real time: then the console so far counts."""
+def boot(
+    *arguments: str, timeout: float = 30.0, script: Script | None = None, until: str | None = None
+) -> Result:
+    """Run QEMU until it ends, but at most `timeout` seconds, and half a second behind the text `until`."""
     assert QEMU is not None
     with tempfile.TemporaryDirectory() as directory:
         monitor = Path(directory) / "monitor"
@@ -52,15 +54,19 @@ def boot(*arguments: str, timeout: float = 15.0, script: Script | None = None) -
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             try:
-                return _finish(process, monitor, timeout, script or Script())
+                return _finish(process, monitor, timeout, script or Script(), until)
             finally:
                 process.kill()
 
 
-def _finish(process: subprocess.Popen[bytes], monitor: Path, timeout: float, script: Script) -> Result:
+def _finish(
+    process: subprocess.Popen[bytes], monitor: Path, timeout: float, script: Script, until: str | None
+) -> Result:
     assert process.stdin is not None
     assert process.stdout is not None
     end, console, steps = time.monotonic() + timeout, b"", list(script.steps)
+    if until is not None:
+        steps.append((until, [], b""))
     while steps and time.monotonic() < end and process.poll() is None:
         if select.select([process.stdout], [], [], 0.2)[0]:
             console += os.read(process.stdout.fileno(), 4096)
@@ -70,8 +76,9 @@ def _finish(process: subprocess.Popen[bytes], monitor: Path, timeout: float, scr
             _send_keys(monitor, keys)
             process.stdin.write(text)
             process.stdin.flush()
+    patience = 0.5 if until is not None else max(0.1, end - time.monotonic())
     try:
-        rest, _ = process.communicate(timeout=max(0.1, end - time.monotonic()))
+        rest, _ = process.communicate(timeout=patience)
     except subprocess.TimeoutExpired:
         process.kill()
         rest, _ = process.communicate()

@@ -37,13 +37,13 @@ def loader(path: Path, address: int) -> list[str]:
     return ["-device", f"loader,file={path},addr={address:#x},force-raw=on"]
 
 
-def run(*arguments: str, script: Script | None = None, timeout: float = 15.0) -> Result:
+def run(*arguments: str, script: Script | None = None, until: str | None = None) -> Result:
     bios = ["-bios", str(FIRMWARE / "firmware.rom"), "-vga", "std"]
-    return boot(*bios, *arguments, script=script, timeout=timeout)
+    return boot(*bios, *arguments, script=script, until=until)
 
 
 def test_it_starts_at_the_reset_vector_and_finds_nothing_to_boot() -> None:
-    assert run(timeout=1.5).console.splitlines() == [
+    assert run(until="no disk").console.splitlines() == [
         "vlab firmware: 64 MiB of memory",
         "Nothing to boot: there is no disk.",
     ]
@@ -95,6 +95,6 @@ def test_time_passes_as_it_should(tmp_path: Path) -> None:
 
 
 def test_a_division_by_zero_is_told(tmp_path: Path) -> None:
-    result = run(*loader(option_rom("fault", tmp_path), 0xD0000), timeout=2)
+    result = run(*loader(option_rom("fault", tmp_path), 0xD0000), until="halted.")
     assert "Exception 00 (divide error) at d000:" in result.console
     assert "bytes f7 f1" in result.console

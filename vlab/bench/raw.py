@@ -10,16 +10,22 @@ from unicorn.unicorn_py3.unicorn import Uc, uclib
 from unicorn.x86_const import UC_CPU_X86_EPYC
 
 from vlab.bench.loops import LOAD, MEMORY, Loop
+from vlab.isa.vmcb import InterceptMisc1
+from vlab.machine.cpu import STOP_FUNCTION, InterruptHook, Library
+from vlab.machine.engine import CODE_CACHE
+from vlab.machine.layout import RESERVED, HostLayout
+from vlab.machine.memory import PhysicalMemory
+from vlab.machine.power_on import power_on
+from vlab.machine.registers import INTERCEPTS
 
 _start = uclib["uc_emu_start"]  # a function object of our own, thinner than the binding's method
 _start.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t)
 _stop = uclib["uc_emu_stop"]
 _stop.argtypes = (ctypes.c_void_p,)
-_add_hook = uclib["uc_hook_add"]
-_InterruptHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
 
-_INT_80: Final = b"\xcd\x80"
-_AT: Final = 0x1000
+_CODE: Final = b"\x0f\xa2\xeb\xfc"  # again: cpuid; jmp again
+_AT, _AFTER = 0x1000, 0x1002
+_SIZE: Final = 2 << 20
 
 
 class RawLoop:
@@ -45,28 +51,26 @@ class RawLoop:
 class RawStop:
     """The cheapest way there is to stop the processor and start it again: a hook that does nothing else.
 
+    It is the machine's processor, in AMD-V guest mode with CPUID intercepted, and executes CPUID and a jump.
     in_python: whether the hook is a Python function; otherwise it is the library's own stop function.
     """
 
     def __init__(self, *, in_python: bool) -> None:
-        self._uc = _new()
-        self._uc.mem_map(0, MEMORY)
-        self._uc.mem_write(_AT, _INT_80)
-        self._uc.ctl_exits_enabled(True)  # no address ends the run, so none is looked up at each stop
-        self._hook = _InterruptHook(lambda engine, _number, _data: _stop(engine)) if in_python else _stop
-        place = ctypes.c_void_p()
-        error = _add_hook(
-            self._uc._uch, ctypes.byref(place), ctypes.c_int(unicorn.UC_HOOK_INTR), self._hook,
-            ctypes.c_void_p(), ctypes.c_uint64(1), ctypes.c_uint64(0),
-        )  # fmt: skip
-        if error:
-            raise RuntimeError(f"the raw emulator refused a hook with error {error}")
+        self._memory, host = PhysicalMemory(_SIZE), HostLayout(_SIZE - RESERVED)
+        self._library = library = Library(CODE_CACHE)
+        library.map(0, _SIZE, self._memory.address)
+        layout = power_on(library, self._memory, host)
+        intercepts = ctypes.c_uint64.from_address(layout.env + layout.vmcb + INTERCEPTS)
+        intercepts.value |= InterceptMisc1.CPUID.mask
+        self._memory.bytes[_AT : _AT + len(_CODE)] = _CODE
+        hook = InterruptHook(lambda engine, _number, _data: _stop(engine))
+        library.add_hook("interrupt", hook if in_python else ctypes.c_void_p(STOP_FUNCTION), 0)
 
     def stops(self, count: int) -> None:
         """Start and be stopped, ``count`` times."""
-        handle, start = self._uc._uch, _start
+        handle, start = ctypes.c_void_p(self._library.handle), _start
         for _ in range(count):
-            start(handle, _AT, 0, 0, 0)
+            start(handle, _AFTER, 0, 0, 0)
 
 
 def _new() -> Uc:

@@ -15,17 +15,24 @@ _CACHED_PAGES = 1024
 
 
 class CodeReader:
-    """Reads the code of one processor."""
+    """Reads the code of one processor.
+
+    ``exact``: translations change only together with a call of ``forget``, since whoever owns the processor
+    intercepts all that would change them; so those found are good until then.
+    """
 
     def __init__(self, core: LiveCore, memory: PhysicalMemory, mmu: Mmu) -> None:
         self._core = core
         self._memory = memory
         self._mmu = mmu
         self._frames: dict[tuple[int, int], int] = {}
+        self._fetched: dict[tuple[int, bool], int] = {}
+        self.exact = False
 
     def forget(self) -> None:
         """Drop cached translations."""
         self._frames.clear()
+        self._fetched.clear()
 
     @property
     def linear_rip(self) -> int:
@@ -40,6 +47,8 @@ class CodeReader:
         core, linear = self._core, self.linear_rip
         user = core.cpl == 3
         near = min(size, 0x1000 - (linear & 0xFFF))
+        if self.exact and near == size:
+            return self._fetch_again(linear, size, user)
         code = b""
         try:
             code = core.read_bytes(linear, near, user=user, fetch=True)
@@ -48,6 +57,18 @@ class CodeReader:
         except (CpuFault, NestedFault):
             return code
         return code
+
+    def _fetch_again(self, linear: int, size: int, user: bool) -> bytes:
+        key = (linear >> 12, user)
+        frame = self._fetched.get(key)
+        if frame is None:
+            try:
+                frame = self._mmu.translate(linear & ~0xFFF, self._core.paging, user=user, fetch=True)
+            except (CpuFault, NestedFault):
+                return b""
+            self._fetched[key] = frame
+        place = frame | linear & 0xFFF
+        return bytes(self._memory.bytes[place : place + size])
 
     def decode(self) -> SystemInstruction | None:
         """Decode a system instruction at RIP; None when it is none of those that ``decode_assist`` knows."""

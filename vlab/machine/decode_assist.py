@@ -58,21 +58,18 @@ class SystemInstruction(NamedTuple):
         return self.opcode == CLTS
 
 
-def exit_info(core: LiveCore, code: int, instruction: bytes) -> int:
-    """Give EXITINFO1 for an exit with SVM exit code ``code`` at the ``instruction`` (APM2 15.33.1, 15.33.2).
+def exit_info(code: int, instruction: SystemInstruction | None) -> int:
+    """Give EXITINFO1 for an exit with SVM exit code ``code`` at ``instruction`` (APM2 15.33.1, 15.33.2).
 
     0 for exits without a decode assist, and for bytes that are no such instruction.
     """
-    if code != SvmExit.INVLPG and not SvmExit.READ_CR0 <= code <= SvmExit.WRITE_DR15:
-        return 0
-    decoded = decode(core, instruction)
-    if decoded is None:
+    if instruction is None:
         return 0
     if code == SvmExit.INVLPG:
-        return decoded.linear or 0
-    if not decoded.is_mov:
+        return instruction.linear or 0
+    if not instruction.is_mov or code > SvmExit.WRITE_DR15:
         return 0
-    return (decoded.register or 0) | (MOV if code <= SvmExit.WRITE_CR15 else 0)
+    return (instruction.register or 0) | (MOV if code <= SvmExit.WRITE_CR15 else 0)
 
 
 def decode(core: LiveCore, code: bytes) -> SystemInstruction | None:

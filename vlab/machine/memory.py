@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
+import threading
 from typing import Final
 
 from vlab.errors import UnusableInput
@@ -61,7 +63,10 @@ class PhysicalMemory:
 
     def zero(self, hpa: int, size: int) -> None:
         """Clear a run of bytes inside the memory."""
-        self.bytes[hpa : hpa + size] = bytes(size)
+        if size >= LARGE_PAGE and not (hpa | size) % mmap.PAGESIZE and sys.platform == "linux":
+            self._map.madvise(mmap.MADV_DONTNEED, hpa, size)  # the host has it back until it is touched
+        else:
+            self.bytes[hpa : hpa + size] = bytes(size)
 
     def close(self) -> None:
         """Give the memory back to the host; views that others hold keep it until they go."""
@@ -88,6 +93,7 @@ class FrameAllocator:
     def __init__(self, start: int, end: int) -> None:
         self._free: list[tuple[int, int]] = [(start, end)]
         self._taken: dict[int, int] = {}
+        self._guard = threading.RLock()  # one guest may be loaded while another one runs
 
     def allocate(self, size: int = PAGE, align: int = PAGE) -> int:
         """Give the address of ``size`` bytes (rounded up to pages) at a multiple of ``align``.
@@ -95,13 +101,14 @@ class FrameAllocator:
         Raises UnusableInput when no run is long enough.
         """
         size = -(-size // PAGE) * PAGE
-        for place, (start, end) in enumerate(self._free):
-            first = -(-start // align) * align
-            if first + size <= end:
-                rest = [(start, first), (first + size, end)]
-                self._free[place : place + 1] = [run for run in rest if run[0] < run[1]]
-                self._taken[first] = size
-                return first
+        with self._guard:
+            for place, (start, end) in enumerate(self._free):
+                first = -(-start // align) * align
+                if first + size <= end:
+                    rest = [(start, first), (first + size, end)]
+                    self._free[place : place + 1] = [run for run in rest if run[0] < run[1]]
+                    self._taken[first] = size
+                    return first
         raise UnusableInput(
             f"memory: the machine has no free run of {size >> 10} KiB (largest: {self.largest >> 10} KiB); "
             f"give vlab.Machine(memory=...) more, or close a VM"
@@ -109,17 +116,18 @@ class FrameAllocator:
 
     def free(self, address: int) -> None:
         """Take back what ``allocate`` gave at ``address``. Raises ValueError for anything else."""
-        if address not in self._taken:
-            raise ValueError(f"free({address:#x}): no allocation starts there")
-        self._free.append((address, address + self._taken.pop(address)))
-        self._free.sort()
-        merged: list[tuple[int, int]] = []
-        for start, end in self._free:
-            if merged and merged[-1][1] == start:
-                merged[-1] = (merged[-1][0], end)
-            else:
-                merged.append((start, end))
-        self._free = merged
+        with self._guard:
+            if address not in self._taken:
+                raise ValueError(f"free({address:#x}): no allocation starts there")
+            self._free.append((address, address + self._taken.pop(address)))
+            self._free.sort()
+            merged: list[tuple[int, int]] = []
+            for start, end in self._free:
+                if merged and merged[-1][1] == start:
+                    merged[-1] = (merged[-1][0], end)
+                else:
+                    merged.append((start, end))
+            self._free = merged
 
     @property
     def largest(self) -> int:

@@ -77,8 +77,9 @@ class Processor:
     ``msr_map``: host-physical address of the owner's MSR permission map; None: it intercepts all or none.
 
     After ``run``, ``info1`` and ``info2`` qualify the exit, ``event`` is the exception that it is about or
-    that was being delivered, ``during`` the event whose delivery it cut short (EXITINTINFO), ``chain``
-    tells a triple fault and ``failure`` any other shutdown.
+    that was being delivered, ``during`` the event whose delivery it cut short (EXITINTINFO), ``instruction``
+    the one that touched a control or debug register or executed INVLPG, ``chain`` tells a triple fault and
+    ``failure`` any other shutdown.
     """
 
     def __init__(self, memory: PhysicalMemory, host: HostLayout, *, counting: bool = True) -> None:
@@ -96,6 +97,7 @@ class Processor:
         self.info2 = 0
         self.event: Event | None = None
         self.during: Event | None = None
+        self.instruction: SystemInstruction | None = None
         self.chain: tuple[FaultRecord, ...] = ()
         self.failure = ""
         self.port_gate = PortGate(self.engine, self.core)
@@ -160,6 +162,7 @@ class Processor:
         owned |= {ENGINE_EXIT + bit for bit in range(32) if crs >> bit & 1}
         owned |= {ENGINE_EXIT + 32 + bit for bit in range(32) if drs >> bit & 1}
         self._owned, self._owned_vectors = frozenset(owned), exceptions
+        self.code.exact = self.owns(SvmExit.WRITE_CR3) and self.owns(SvmExit.INVLPG)
         if misc & _INVALIDATIONS:
             misc |= _INVALIDATIONS  # the engine takes INVD for WBINVD
         engine.set_u64(reg.INTERCEPTS, misc | microcode.MISC_MANDATORY)
@@ -241,7 +244,8 @@ class Processor:
         elif code == SvmExit.MSR:
             self.info1 = self.engine.error_code()
         elif code < SvmExit.EXCP_DE or code == SvmExit.INVLPG:
-            self.info1 = decode_assist.exit_info(self.core, code, self.fetch())
+            self.instruction = self.code.decode()
+            self.info1 = decode_assist.exit_info(code, self.instruction)
         elif code == SvmExit.SWINT:
             self.info1 = software_interrupt(self.fetch(), long_mode=self.core.mode_code == _LONG64).vector
 
@@ -262,7 +266,12 @@ class Processor:
         self._step_due = False
         self.during = None
         try:
-            outcome = deliver(self.core, event, intercepts=self._intercepts)
+            outcome = deliver(
+                self.core,
+                event,
+                intercepts=self._intercepts,
+                intercept_task_switch=self.owns(SvmExit.TASK_SWITCH),
+            )
         except NestedFault as fault:
             return self._nested_exit(fault, event)
         self.core.refresh()
@@ -278,7 +287,9 @@ class Processor:
             self._qualify_exception(outcome.fault)
             self.during = outcome.during
             return SvmExit.EXCP_DE + outcome.fault.vector
-        return self.give_up("a task switch was intercepted that nobody asked to see")
+        self.event, self.info1, self.info2 = None, outcome.selector, 0
+        self.during = outcome.during
+        return int(SvmExit.TASK_SWITCH)
 
     def _notice_stall(self) -> None:
         """Let time pass for a guest that does nothing but fault: no block is entered, nothing is ever due."""

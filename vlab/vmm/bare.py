@@ -37,7 +37,7 @@ class BareMachine(Monitor):
         super().__init__(machine, memory, board, clock, recorder)
         self._add_windows()
         self._bus = NestedTables(TableTree(machine), memory)
-        self._nothing = machine.window(
+        self._nothing = self._window(
             lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
         )
         self._identity = Identity()

@@ -250,9 +250,15 @@ class Board:
         return {name: chip.save() for name, chip in self.devices.items()}
 
     def restore(self, states: Mapping[str, DeviceState]) -> None:
-        """Bring every chip back; they raise their lines and set their alarms again."""
+        """Bring every chip back; they set their alarms again.
+
+        They drive their lines, too, so the interrupt controllers come last: what those have seen is in their own
+        states, and is not to be seen a second time.
+        """
         self.alarms.reset()
-        for name, chip in self.devices.items():
+        chips = dict(self.devices)
+        controllers = {name: chips.pop(name) for name in ("io_apic", "pic", "local_apic")}
+        for name, chip in (chips | controllers).items():
             chip.restore(states[name])
 
 

@@ -22,7 +22,8 @@ class Console:
     def write(self, byte: int) -> None:
         """Take a byte from the serial port.
 
-        What a listener raises goes to ``on_problem``: the guest's instruction is done, and all listeners heard.
+        What a listener raises goes to ``on_problem``: the guest's instruction is done all the same, and the
+        other listeners hear of it.
         """
         self.data.append(byte)
         if self._listeners and not self.again:

@@ -109,6 +109,8 @@ def build(
     own = machine is None
     if machine is None:
         machine = Machine(settings.memory_bytes + OVERHEAD, counting=counting)
+    elif machine.closed:
+        raise UnusableInput("machine: it is closed; make a new vlab.Machine()")
     elif counting and not machine.processor.engine.stops.counts:
         raise UnusableInput("clock: this machine was made without a block counter; use clock='realtime'")
     try:
@@ -128,6 +130,7 @@ def build(
             machine.close()
         raise
     monitor.boot(loaded.start)
+    machine.users += 1
     return monitor, loaded
 
 

@@ -41,7 +41,7 @@ _MISC1: Final = sum(
     field.mask
     for field in (
         _M1.INTR, _M1.NMI, _M1.VINTR, _M1.CPUID, _M1.HLT, _M1.INVLPGA, _M1.IOIO, _M1.MSR,
-        _M1.TASK_SWITCH, _M1.SHUTDOWN,
+        _M1.SHUTDOWN,
     )
 )  # fmt: skip
 _MISC2: Final = sum(
@@ -255,6 +255,9 @@ class HardwareMonitor(Monitor):
             case exits.Hypercall():
                 return Inject(Event(EventKind.EXCEPTION, Vector.UD))  # this guest has no hypercalls
             case exits.PrivilegedInstruction():
+                verdict = self.paging.handle(exit_)  # task switches under shadow paging
+                if verdict is not None:
+                    return verdict
                 return Inject(Event(EventKind.EXCEPTION, Vector.UD))  # CPUID says there is no AMD-V
             case exits.TripleFault():
                 processor = self.processor

@@ -18,7 +18,7 @@ from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.machine import register_image
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
-from vlab.machine.machine import Machine
+from vlab.machine.machine import Machine, Read, Write
 from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.machine.processor import Processor
 from vlab.machine.register_image import RegisterImage
@@ -85,7 +85,8 @@ class Monitor(ABC):
         self._start = CpuState.reset()
         self._stop: Stop | None = None
         self._attention = False
-        self._flush_code = False
+        self._flush_code = True  # another guest's code may have been translated from these frames
+        self._windows: list[int] = []
         self._wake = Bell()
         self._inbox: deque[Callable[[], None]] = deque()
         self.exit_goal: int | None = None
@@ -445,7 +446,13 @@ class Monitor(ABC):
             def write(offset: int, size: int, value: int, gpa: int = gpa) -> None:
                 bus.write(gpa + offset, size, value)
 
-            self.memory.add_window(gpa, self.machine.window(read, write))
+            self.memory.add_window(gpa, self._window(read, write))
+
+    def _window(self, read: Read, write: Write) -> int:
+        """Take a device window of the machine's until ``close``."""
+        hpa = self.machine.window(read, write)
+        self._windows.append(hpa)
+        return hpa
 
     def _note_interrupt(self, vector: int) -> None:
         self.interrupts_delivered += 1
@@ -458,5 +465,7 @@ class Monitor(ABC):
         """Give everything back to the machine."""
         if self._ticker is not None:
             self._ticker.close()
+        while self._windows:
+            self.machine.give_back_window(self._windows.pop())
         if self.machine.occupant is self:
             self.machine.occupant = None

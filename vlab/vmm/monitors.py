@@ -15,10 +15,11 @@ from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedPaging
+from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
 
-PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging}
-_WAYS: Final = {"none": ("direct",), "hardware": ("nested",)}
+PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging, "shadow": ShadowPaging}
+_WAYS: Final = {"none": ("direct",), "hardware": ("nested", "shadow")}
 
 
 def available() -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from vlab.machine.delivery.outcomes import (
     Shutdown,
     TaskSwitch,
 )
-from vlab.machine.delivery.task import switch_task
+from vlab.machine.delivery.task import return_to_task, switch_task
 
 __all__ = [
     "Core",
@@ -28,5 +28,6 @@ __all__ = [
     "TaskSwitch",
     "combine",
     "deliver",
+    "return_to_task",
     "switch_task",
 ]

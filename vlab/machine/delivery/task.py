@@ -18,13 +18,14 @@ from vlab.isa.descriptors import TSS_16_AVAILABLE, TSS_32_AVAILABLE, unpack_segm
 from vlab.isa.state import Segment
 from vlab.isa.tss import Tss16, Tss32
 from vlab.isa.vectors import Vector
-from vlab.machine.delivery.core import CR0_PG, CR0_TS, MASK32, NT, VM, Core, write_table
+from vlab.machine.delivery.core import CR0_PG, CR0_TS, MASK32, NT, VM, Core, read_table, write_table
 from vlab.machine.delivery.frame import pack, push
 from vlab.machine.delivery.segments import GP, NP, TS, load_stack, read_descriptor
 from vlab.machine.delivery.task_segments import load_code, load_data, load_ldt
 from vlab.machine.faults import CpuFault
 
 _RSP = 4
+_BUSY = 2  # in the type of a TSS
 _DR7_LOCAL = 0x155  # L0..L3 and LE
 _FLAGS = 0x003F_7FD5  # the defined bits of EFLAGS
 
@@ -81,13 +82,46 @@ def switch_task(
     descriptor, address, new = _available_tss(core, selector, ext)
     base = unpack_segment(descriptor).base
     _save(core, next_rip, flags, ext)
-    task = _read(core, base, new)
+    task = _read(core, base, new, nested=NT)
     write_table(core, base, 2, core.segment("tr").selector, "the back link of the new TSS")
     if new.cr3 is None or not core.cr0 & CR0_PG:
         task.cr3 = core.cr3
     _prepare(core, task, ext, error_code)
     write_table(core, address + 5, 1, descriptor >> 40 & 0xFF | 2, "the busy bit of the new TSS")
     _commit(core, task, unpack_segment(descriptor | 2 << 40, selector))
+    if task.fault is not None:
+        raise task.fault
+
+
+def return_to_task(core: Core, *, next_rip: int) -> None:
+    """Go back to the task that the running one is nested in, as IRET does with NT set (SDM2 "IRET", TASK-RETURN).
+
+    ``next_rip`` is behind the IRET, where the task that is left would go on. Raises CpuFault.
+    """
+    old = core.segment("tr")
+    selector = read_table(core, old.base, 2, "the back link of the TSS")
+    code = selector & 0xFFFC
+    if not code or selector & 4:
+        raise CpuFault(TS, code, why=f"the back link {selector:#06x} is null or in the LDT")
+    descriptor, _ = read_descriptor(core, selector, MASK32, vector=TS, ext=0, what="the back link's TSS")
+    kind = descriptor >> 40 & 0x1F
+    if kind not in (TSS_16_AVAILABLE | _BUSY, TSS_32_AVAILABLE | _BUSY):
+        raise CpuFault(TS, code, why=f"the back link {selector:#06x} names no busy TSS")
+    if not descriptor >> 47 & 1:
+        raise CpuFault(NP, code, why=f"the TSS {selector:#06x} is not present")
+    segment = unpack_segment(descriptor, selector)
+    new = _FORMAT32 if kind == TSS_32_AVAILABLE | _BUSY else _FORMAT16
+    if segment.limit < new.size - 1:
+        raise CpuFault(TS, code, why=f"the TSS {selector:#06x} has a limit of {segment.limit:#x}, too small")
+    _save(core, next_rip, core.rflags & ~NT, 0)
+    task = _read(core, segment.base, new, nested=0)
+    if new.cr3 is None or not core.cr0 & CR0_PG:
+        task.cr3 = core.cr3
+    _prepare(core, task, 0, None)
+    place = (core.gdtr.base + (old.selector & 0xFFF8) + 5) & MASK32
+    available = read_table(core, place, 1, "the TSS descriptor of the task that is left") & ~_BUSY
+    write_table(core, place, 1, available, "the TSS descriptor of the task that is left")
+    _commit(core, task, segment)
     if task.fault is not None:
         raise task.fault
 
@@ -133,7 +167,7 @@ def _save(core: Core, next_rip: int, flags: int, ext: int) -> None:
         write_table(core, (task.base + place.offset) & MASK32, 2, selector, what)
 
 
-def _read(core: Core, base: int, new: _Format) -> _Task:
+def _read(core: Core, base: int, new: _Format, nested: int) -> _Task:
     try:
         image = int.from_bytes(core.read_bytes(base, new.size), "little")
     except CpuFault as fault:
@@ -147,7 +181,7 @@ def _read(core: Core, base: int, new: _Format) -> _Task:
     return _Task(
         width=width,
         rip=number(start, width),
-        rflags=number(start + width, width) & _FLAGS | 2 | NT,
+        rflags=number(start + width, width) & _FLAGS | 2 | nested,
         registers=[number(start + width * (2 + index), width) for index in range(8)],
         selectors={place.name: number(place.offset, 2) for place in new.segments},
         ldt=number(new.ldt.offset, 2),

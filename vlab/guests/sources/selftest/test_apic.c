@@ -177,7 +177,7 @@ static void timer(void)
 static void virtual_wire(void)
 {
     trap_set_handler(IRQ_BASE, on_vector);
-    timer_start(TIMER_FAST);
+    timer_prepare();
     put(LVT_LINT0, DELIVER_EXTINT | MASKED);
     pic_mask(0xFE);
     timer_once(TIMER_FAST);

@@ -70,10 +70,14 @@ static bool wait_for_ticks(uint32_t count)
 
 static void arrival(void)
 {
+    timer_prepare();
+    timer_periodic(TIMER_FAST);
     pic_mask((uint8_t)~TIMER);
     check("irq.timer_arrives", true, wait_for_ticks(3));
     check("irq.in_service_while_handled", TIMER, in_service);
     check("irq.not_in_service_afterwards", 0, pic_in_service());
+    timer_prepare(); /* from here on one request at a time */
+    pic_mask((uint8_t)~TIMER);
     check("irq.held_back_without_if", true, request_one());
     ticks = 0;
     irq_sti_cli();
@@ -173,7 +177,7 @@ static void repeated_instructions(void)
     static uint8_t from[65536], to[65536];
     bool same = true;
     ticks_in_rep = 0;
-    timer_start(TIMER_FAST);
+    timer_periodic(TIMER_FAST);
     for (unsigned i = 0; i < sizeof from; i++)
         from[i] = (uint8_t)(i * 13 + (i >> 8));
     pic_mask((uint8_t)~TIMER);
@@ -217,7 +221,6 @@ void test_interrupts(void)
 {
     trap_set_handler(IRQ_BASE, on_timer);
     trap_set_handler(IRQ_BASE + 4, on_serial);
-    timer_start(TIMER_FAST);
     arrival();
     masks();
     end_of_interrupt();

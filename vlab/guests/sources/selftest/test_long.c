@@ -30,7 +30,7 @@ void test_long_mode(void)
 {
     if (!has_long_mode() || !wanted("long"))
         return;
-    timer_start(TIMER_FAST); /* vectors at IRQ_BASE, everything masked */
+    timer_prepare(); /* vectors at IRQ_BASE, everything masked */
     __builtin_memcpy((void *)LONG_BASE, long_image, (unsigned)(long_image_end - long_image));
     ((void (*)(struct tally *))LONG_BASE)(tally);
     load_tables();

@@ -53,7 +53,8 @@ static void string_ports(void)
 {
     watched = 0x11111111;
     check_trap("port.ins_denied", ring3(action_insb, SCRATCH, 0), GP, 0, at_insb);
-    check("port.ins_denied_memory", 0x11111111, watched);
+    if (wanted("port.ins_denied_memory"))
+        check("port.ins_denied_memory", 0x11111111, watched);
     check_trap("port.outs_denied", ring3(action_outsb, SCRATCH, 0), GP, 0, at_outsb);
     allow(SCRATCH, true);
     watched = 0x111111C3;

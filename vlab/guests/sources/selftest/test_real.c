@@ -45,7 +45,7 @@ void test_real_mode(void)
     __builtin_memcpy((void *)REAL_BASE, real_code, (unsigned)(real_code_end - real_code));
     __builtin_memset((void *)REAL_SEEN, 0, sizeof *seen);
     set_vectors();
-    timer_start(TIMER_FAST);
+    timer_prepare();
     timer_once(TIMER_FAST);
     visit_real_mode();
     timer_stop();

@@ -26,9 +26,14 @@ static void pit_load(uint8_t mode, uint16_t count)
     out8(PIT_CHANNEL_0, (uint8_t)(count >> 8));
 }
 
-void timer_start(uint16_t divisor)
+void timer_prepare(void)
 {
+    out8(PIT_CONTROL, MODE_0); /* without a count it waits for one */
     pic_init();
+}
+
+void timer_periodic(uint16_t divisor)
+{
     pit_load(MODE_2, divisor);
 }
 
@@ -40,7 +45,7 @@ void timer_once(uint16_t count)
 void timer_stop(void)
 {
     pic_mask(0xFF);
-    out8(PIT_CONTROL, MODE_0); /* without a count it waits for one */
+    out8(PIT_CONTROL, MODE_0);
 }
 
 uint16_t timer_count(void)

@@ -13,13 +13,17 @@ enum {
     PIC_END_OF_INTERRUPT = 0x20,
 };
 
-/* Initialise the 8259s with everything masked, and let the timer tick every `divisor` counts of 1.193182
- * MHz. */
-void timer_start(uint16_t divisor);
-void timer_stop(void);
+/* Stop the timer, and initialise the 8259s with everything masked: nothing is requested any more. */
+void timer_prepare(void);
 
-/* Counter 0 once: its output rises after `count`. */
+/* After timer_prepare: tick every `divisor` counts of 1.193182 MHz. */
+void timer_periodic(uint16_t divisor);
+
+/* After timer_prepare: request one interrupt after `count`. */
 void timer_once(uint16_t count);
+
+/* Mask everything and stop the timer. */
+void timer_stop(void);
 uint16_t timer_count(void);
 
 void pic_mask(uint8_t master);

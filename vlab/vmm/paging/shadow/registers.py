@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from vlab.isa.control import CR0, CR4, EFER
 from vlab.isa.paging import PagingControls
 from vlab.isa.vectors import Vector
+from vlab.machine.control_registers import CR4_BITS, check_cr0
 from vlab.machine.faults import CpuFault
 
 _PE, _PG, _WP, _ET = CR0.PE.mask, CR0.PG.mask, CR0.WP.mask, CR0.ET.mask
-_NW, _CD = CR0.NW.mask, CR0.CD.mask
 _PAE, _LME, _LMA = CR4.PAE.mask, EFER.LME.mask, EFER.LMA.mask
 _LEGACY_MASK = 0xFFFFFFFF
 _PHYSICAL_BITS = 40
@@ -21,12 +21,7 @@ _PHYSICAL_BITS = 40
 _CR0_DEFINED = sum(field.mask for field in CR0.fields())
 _CR0_PAGING = _PG | _WP | _PE
 _CR4_PAGING = _PAE | CR4.PSE.mask | CR4.PGE.mask | CR4.SMEP.mask
-_CR4_WRITABLE = (
-    _CR4_PAGING | CR4.VME.mask | CR4.PVI.mask | CR4.TSD.mask | CR4.DE.mask | CR4.MCE.mask | CR4.PCE.mask
-    | CR4.OSFXSR.mask | CR4.OSXMMEXCPT.mask | CR4.FSGSBASE.mask
-)  # fmt: skip
-"""What the virtual processor has: no SMAP, UMIP, PCID, XSAVE, 57-bit addresses, protection keys."""
-_EFER_WRITABLE = EFER.SCE.mask | _LME | EFER.NXE.mask | EFER.FFXSR.mask
+_EFER_WRITABLE = EFER.SCE.mask | _LME | EFER.NXE.mask
 
 
 def _refuse(why: str) -> CpuFault:
@@ -46,6 +41,10 @@ class VirtualRegisters:
     cr4: int = 0
     efer: int = 0
 
+    def load(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
+        """Take over all four, unchecked."""
+        self.cr0, self.cr3, self.cr4, self.efer = cr0, cr3, cr4, efer
+
     def controls(self) -> PagingControls:
         """Give what steers the guest's translation."""
         return PagingControls.from_registers(self.cr0, self.cr3, self.cr4, self.efer)
@@ -54,12 +53,10 @@ class VirtualRegisters:
 
     def write_cr0(self, value: int, *, code64: bool) -> bool:
         """MOV to CR0 and LMSW (APM2 3.1.1, 14.6; APM3, MOV CRn). code64: CS.L is 1."""
-        if value >> 32:
-            raise _refuse("bits 63:32 of CR0 must be 0")
+        if why := check_cr0(value):
+            raise _refuse(why)
         if value & _PG and not value & _PE:
             raise _refuse("CR0.PG needs CR0.PE")
-        if value & _NW and not value & _CD:
-            raise _refuse("CR0.NW needs CR0.CD")
         turned_on, turned_off = value & ~self.cr0 & _PG, self.cr0 & ~value & _PG
         efer = self.efer
         if turned_on and efer & _LME:
@@ -89,8 +86,8 @@ class VirtualRegisters:
 
     def write_cr4(self, value: int) -> bool:
         """MOV to CR4 (APM2 3.1.3)."""
-        if value & ~_CR4_WRITABLE:
-            raise _refuse(f"bits {value & ~_CR4_WRITABLE:#x} of CR4 are reserved")
+        if value & ~CR4_BITS:
+            raise _refuse(f"bits {value & ~CR4_BITS:#x} of CR4 are reserved")
         if self.efer & _LMA and not value & _PAE:
             raise _refuse("CR4.PAE must stay 1 in long mode")
         changed = (self.cr4 ^ value) & _CR4_PAGING

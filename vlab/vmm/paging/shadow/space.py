@@ -157,6 +157,17 @@ class ShadowSpace:
             index = table.first + (linear >> shift & 511) // table.span
             self._watch.refresh_entry(source, index)
 
+    def host_address(self, gpa: int, *, write: bool) -> int | None:
+        """Give the host-physical address of ``gpa``, None without memory for that. A write may be to a table."""
+        gfn = gpa // PAGE
+        hpa = self._physical.memory(gfn)
+        if write and hpa is not None:
+            if not self._physical.page(gfn) & WRITABLE:
+                return None
+            if gfn in self._watch.protected:
+                self._watch.release(gfn)
+        return None if hpa is None else hpa | gpa & PAGE - 1
+
     def forget(self) -> None:
         """Throw all tables away but the top one, whose frame stays where it is."""
         self._physical.forget()
@@ -181,6 +192,7 @@ class ShadowSpace:
     def _enter(self) -> bool:
         """Go over to the tree for the controls; say whether it was there."""
         controls, mode = self.controls, self.controls.mode
+        key: Key
         self._legacy = mode is PagingMode.LEGACY
         # What a table's entries mean, apart from what they point to: the rest of its key.
         self._context = (

@@ -20,20 +20,31 @@ from __future__ import annotations
 from typing import Final
 
 from vlab.errors import UnusableInput
-from vlab.isa.control import CR0, EFER
+from vlab.isa.control import CR0, EFER, EFlags
 from vlab.isa.msr import Msr
 from vlab.isa.paging import Access, Fault, PagingControls
 from vlab.isa.state import GENERAL_REGISTERS, CpuState
+from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import PageFaultError, Vector
 from vlab.isa.vmcb import InterceptMisc1, VmcbControl
-from vlab.machine.decode_assist import MOV, SystemInstruction, decode
+from vlab.machine.decode_assist import SystemInstruction
+from vlab.machine.delivery import Shutdown, deliver, return_to_task
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.mmu import NestedFault
-from vlab.vmm.exits import ControlRegisterAccess, Exit, InvalidatePage, MsrAccess, PageFault
+from vlab.vmm.exits import (
+    ControlRegisterAccess,
+    Exit,
+    InvalidatePage,
+    MsrAccess,
+    PageFault,
+    PrivilegedInstruction,
+)
+from vlab.vmm.paging.shadow.guest_core import GuestCore
 from vlab.vmm.paging.shadow.registers import VirtualRegisters
 from vlab.vmm.paging.shadow.space import ShadowSpace, Unbacked
 from vlab.vmm.paging.strategy import PagingHost
 from vlab.vmm.stop import Stop, StopKind
+from vlab.vmm.story import shutdown_story
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 VARIANTS: Final = ("write-protect", "lazy")
@@ -44,8 +55,9 @@ _CR0, _CR3, _CR4 = 0, 3, 4
 _INTERCEPTED: Final = 1 << _CR0 | 1 << _CR3 | 1 << _CR4
 _PE, _LMSW, _TS = CR0.PE.mask, 0xF, CR0.TS.mask
 _RAX, _RDX = GENERAL_REGISTERS.index("rax"), GENERAL_REGISTERS.index("rdx")
-_32, _64 = (1 << 32) - 1, (1 << 64) - 1
+_32: Final = (1 << 32) - 1
 _WRITE: Final = PageFaultError.W.mask
+_NT, _IRET = EFlags.NT.mask, InterceptMisc1.IRET.mask
 _ACCESS_BITS: Final = PageFaultError.W.mask | PageFaultError.U.mask | PageFaultError.I.mask
 _ACCESSES: Final = {
     code: Access(bool(code & _WRITE), bool(code & PageFaultError.U.mask), bool(code & PageFaultError.I.mask))
@@ -70,6 +82,7 @@ class ShadowPaging:
         self.variant: Final = variant
         self._frames = frames
         self.registers = VirtualRegisters()
+        self._nested = False
 
     def attach(self, host: PagingHost) -> None:
         """Take frames for the tables, which are made as the guest needs them."""
@@ -77,6 +90,7 @@ class ShadowPaging:
         self._processor = host.machine.processor
         protect = self.variant == "write-protect"
         self.space = ShadowSpace(host.machine, host.memory, protect=protect, frames=self._frames)
+        self._guest_core = GuestCore(self._processor, self.space, self.registers)
 
     def configure(self, control: VmcbControl) -> None:
         """Turn nested paging off, and intercept all that has to do with translation."""
@@ -84,7 +98,8 @@ class ShadowPaging:
         control.intercept_cr_read |= _INTERCEPTED
         control.intercept_cr_write |= _INTERCEPTED
         control.intercept_exceptions |= 1 << Vector.PF
-        control.intercept_misc1 |= InterceptMisc1.INVLPG.mask
+        control.intercept_misc1 |= InterceptMisc1.INVLPG.mask | InterceptMisc1.TASK_SWITCH.mask
+        self._control = control
 
     def close(self) -> None:
         """Give all frames back."""
@@ -116,7 +131,7 @@ class ShadowPaging:
 
     def initial_state(self, state: CpuState) -> CpuState:
         """Take over the control registers of ``state``; give it with the real ones."""
-        self.registers = VirtualRegisters(state.cr0, state.cr3, state.cr4, state.efer)
+        self.registers.load(state.cr0, state.cr3, state.cr4, state.efer)
         self.space.switch(self.registers.controls())
         real = state.copy()
         real.cr0, real.cr3 = self.registers.real_cr0, self.space.root
@@ -140,7 +155,7 @@ class ShadowPaging:
 
     def restore(self, state: dict[str, int]) -> None:
         """Take the registers back and begin with empty tables: memory is another than they were made from."""
-        self.registers = VirtualRegisters(**state)
+        self.registers.load(**state)
         self.space.forget()
         self._follow_registers(translation=True)
 
@@ -178,6 +193,10 @@ class ShadowPaging:
                     return self._write(register) if write else self._read(register)
                 case MsrAccess(Msr.EFER, write):
                     return self._efer(write=bool(write))
+                case PrivilegedInstruction(SvmExit.TASK_SWITCH):
+                    return self._task_switch()
+                case PrivilegedInstruction(SvmExit.IRET):
+                    return self._iret()
                 case _:
                     return None
         except CpuFault as fault:
@@ -185,6 +204,8 @@ class ShadowPaging:
 
     def _page_fault(self, address: int, code: int) -> Verdict:
         """A miss in the shadow, or a fault of the guest's own."""
+        if self._nested:
+            self._watch_iret(True)
         if self._host.core.cr3 != self.space.root:
             return End(Stop(StopKind.FAILED, _TASK_SWITCH))
         answer = self._resolve(address, _ACCESSES[code & _ACCESS_BITS])
@@ -213,7 +234,7 @@ class ShadowPaging:
 
     def _invalidate(self, address: int) -> Verdict:
         """INVLPG (APM2 5.5.2)."""
-        self._pass_by(self._instruction().length)
+        self._processor.advance(self._instruction().length)
         self.space.invalidate(address)
         if self.space.stale:
             self._flush()
@@ -224,12 +245,7 @@ class ShadowPaging:
     def _read(self, number: int) -> Verdict:
         """MOV from CRn, and SMSW (APM3), which stores 16 bits into memory."""
         registers, core = self.registers, self._host.core
-        value = {_CR0: registers.cr0, _CR3: registers.cr3, _CR4: registers.cr4}[number]
-        info = self._processor.info1
-        if info & MOV:
-            core.set_gpr(info & 0xF, value)
-            self._processor.skip(3)
-            return RESUME
+        value = registers.cr3 if number == _CR3 else registers.cr0 if number == _CR0 else registers.cr4
         instruction = self._instruction()
         if instruction.register is None:
             assert instruction.linear is not None
@@ -237,34 +253,25 @@ class ShadowPaging:
         else:
             kept = core.get_gpr(instruction.register) & ~0xFFFF if instruction.operand_size == 2 else 0
             core.set_gpr(instruction.register, kept | value & (1 << 8 * instruction.operand_size) - 1)
-        self._pass_by(instruction.length)
+        self._processor.advance(instruction.length)
         return RESUME
 
     def _write(self, number: int) -> Verdict:
         """MOV to CRn, CLTS, and LMSW, which sets the low four bits of CR0 but cannot clear PE (APM3)."""
-        registers, core = self.registers, self._host.core
-        code64 = core.mode_code == _LONG64
-        info = self._processor.info1
-        length = 3
-        if info & MOV:
-            value = core.get_gpr(info & 0xF) & (_64 if code64 else _32)
+        registers, core, instruction = self.registers, self._host.core, self._instruction()
+        if instruction.is_mov:
+            value = self._processor.operand(instruction)
+        elif instruction.is_clts:
+            value = registers.cr0 & ~_TS
         else:
-            instruction = self._instruction()
-            length = instruction.length
-            if instruction.is_clts:
-                value = registers.cr0 & ~_TS
-            else:
-                value = registers.cr0 & ~_LMSW | registers.cr0 & _PE | self._load(instruction) & _LMSW
+            value = registers.cr0 & ~_LMSW | registers.cr0 & _PE | self._load(instruction) & _LMSW
         if number == _CR3:
             translation = registers.write_cr3(value)
         elif number == _CR4:
             translation = registers.write_cr4(value)
         else:
-            translation = registers.write_cr0(value, code64=code64)
-        if info & MOV:
-            self._processor.skip(length)
-        else:
-            self._pass_by(length)
+            translation = registers.write_cr0(value, code64=core.mode_code == _LONG64)
+        self._processor.advance(instruction.length)
         self._follow_registers(translation=translation)
         return RESUME
 
@@ -280,19 +287,53 @@ class ShadowPaging:
         self._follow_registers(translation=translation)
         return RESUME
 
+    # --- task switches ------------------------------------------------------------------------------------
+
+    def _task_switch(self) -> Verdict:
+        """An event met a task gate (APM2 15.14.1): deliver it in the guest's own terms."""
+        event = self._processor.during
+        assert event is not None
+        outcome = deliver(self._guest_core, event)
+        self._control.exitintinfo = 0  # it is delivered
+        self._follow_registers(translation=True)
+        if isinstance(outcome, Shutdown):
+            return End(shutdown_story(self._processor, outcome.chain, ""))
+        self._nested = bool(self._host.core.rflags & _NT)
+        self._watch_iret(self._nested)
+        return RESUME
+
+    def _iret(self) -> Verdict:
+        """IRET in a nested task goes back to the task before it, which the emulator would do with CR3 and all."""
+        core, processor = self._host.core, self._processor
+        if not core.rflags & _NT:
+            self._watch_iret(False)  # an interrupt's own; look again at the next chance
+            processor.engine.uncount_block()
+            return RESUME
+        try:
+            return_to_task(self._guest_core, next_rip=core.rip + 1 + processor.code.prefix_count())
+        finally:
+            self._follow_registers(translation=True)
+        processor.completed()
+        self._nested = bool(core.rflags & _NT)
+        self._watch_iret(self._nested)
+        return RESUME
+
+    def _watch_iret(self, wanted: bool) -> None:
+        """Intercept IRET, or do not."""
+        misc1 = int(self._control.intercept_misc1)
+        changed = misc1 | _IRET if wanted else misc1 & ~_IRET
+        if changed != misc1:
+            self._control.intercept_misc1 = changed
+            self._host.intercepts_changed()
+
     # --- instructions -------------------------------------------------------------------------------------
 
     def _instruction(self) -> SystemInstruction:
-        """Decode the instruction at RIP."""
-        instruction = decode(self._host.core, self._processor.fetch(15))
-        assert instruction is not None  # the processor has just decoded it
+        """Give the instruction at RIP, as the decode assists found it (APM2 15.33)."""
+        instruction = self._processor.instruction
+        if instruction is None:
+            raise CpuFault(Vector.UD)  # its page is not there any more
         return instruction
-
-    def _pass_by(self, length: int) -> None:
-        """Go past an instruction of ``length`` bytes."""
-        core = self._host.core
-        core.rip = core.rip + length & (_64 if core.mode_code == _LONG64 else _32)
-        core.end_shadow()
 
     def _load(self, instruction: SystemInstruction) -> int:
         """Read the 16-bit operand of LMSW."""
