@@ -217,6 +217,17 @@ def test_a_listener_that_raises_stops_the_run_but_loses_and_repeats_nothing(
         assert (vm.console.text, heard) == ("abcde", [b"a", b"b", b"d", b"e"])
 
 
+def test_a_listener_that_gives_true_has_the_predicate_asked_at_once(tmp_path: Path, either: str) -> None:
+    ends = []
+    for _ in range(3):
+        with open_vm(tmp_path, say("abcdef") + leave(0), monitor=either) as vm:
+            vm.console.subscribe(lambda data: data == b"d")
+            assert vm.run(until=lambda vm: vm.console.text.endswith("d")).kind == StopKind.EXPECTED
+            ends.append((vm.console.text, vm.virtual_time_ns, vm.state_hash()))
+    assert ends[0] == ends[1] == ends[2]
+    assert ends[0][0] == "abcd"
+
+
 def test_the_debug_console_is_kept_apart(tmp_path: Path) -> None:
     with open_vm(tmp_path, say("serial") + out(0xE9, ord("d")) + leave(0)) as vm:
         vm.run()

@@ -20,7 +20,7 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from vlab.errors import UnusableInput
 from vlab.guests.catalogue import Guest, find
@@ -140,7 +140,7 @@ class VM:
             if byte == watch[0]:
                 monitor.wake()
 
-        console.on_problem = monitor.raise_later
+        console.on_problem, console.on_wish = monitor.raise_later, monitor.wake
         monitor.board.events.output = output
         monitor.board.events.debug_output = self.debug_console.write
 
@@ -154,6 +154,8 @@ class VM:
         more.
         """
         self._check_open()
+        if exits is not None and exits < 1:
+            raise UnusableInput(f"exits: {exits!r} is no number of exits to wait for; give at least 1")
         if exits is not None and self._monitor.recorder.level == "off":
             raise UnusableInput(
                 "exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'"
@@ -201,6 +203,8 @@ class VM:
         if until is None:
             return lambda: False
         if not isinstance(until, str):
+            if not callable(until):
+                raise UnusableInput(f"until: {until!r} is neither text nor a function of the VM")
             return partial(_holds, until, weakref.ref(self))
         if not until:
             raise UnusableInput("until: the text to wait for is empty; give at least one character")

@@ -99,16 +99,18 @@ class Driver:
     def _remaining(self) -> float | None:
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
-    def _show(self, output: bytes) -> None:
+    def _show(self, output: bytes) -> bool:
+        """Pass output on; True when the run should ask at once whether it has arrived."""
         self._script.feed(output)
         if self._reader_gone or not output:
-            return
+            return self._arrived()
         try:
             self._output.write(output)
             self._output.flush()
         except BrokenPipeError:
             self._reader_gone = True
         self._mid_line = not output.endswith(b"\n")
+        return self._arrived()
 
     def _conclude(self, stop: Stop) -> int:
         missing = self._script.waiting_for

@@ -36,6 +36,12 @@ SYSENTER: Final = -4
 _PG: Final = 1 << 31
 
 
+PORT_BLOCKS: Final = 64
+"""A port access takes as long as so many basic blocks, 1 us: an I/O cycle of the ISA bus, six clocks of 8
+MHz, and the bridge before it. Without it a guest that polls a port until some time has passed would poll
+sixty times as often."""
+
+
 class Engine:
     """One processor over ``memory``, in SVM guest mode from its construction on.
 
@@ -105,7 +111,9 @@ class Engine:
             if self._refused is not None:
                 return 0
             try:
-                return self.port_in(port, size)
+                value = self.port_in(port, size)
+                self._pass_port_time()
+                return value
             except BaseException as problem:
                 self._undo(problem)
                 return 0
@@ -115,6 +123,7 @@ class Engine:
                 return
             try:
                 self.port_out(port, size, value)
+                self._pass_port_time()
             except BaseException as problem:
                 self._undo(problem)
 
@@ -128,6 +137,11 @@ class Engine:
         self.add_hook("out", OutHook(port_out), 0)
         self.add_hook("syscall", InstructionHook(system_call(SYSCALL)), 0)
         self.add_hook("sysenter", InstructionHook(system_call(SYSENTER)), 0)
+
+    def _pass_port_time(self) -> None:
+        """Let a port access take its time, unless it has just been refused."""
+        if self._refused is None:
+            self.stops.words[0] += PORT_BLOCKS
 
     def map_window(
         self, hpa: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]

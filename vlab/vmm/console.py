@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+Listener = Callable[[bytes], object]
+
 
 class Console:
     """Bytes that the guest sent through its first serial port.
 
-    ``data``: all of them. ``waited_for``: the end of the text for which ``appeared`` was last true. Listeners get each byte as it comes, on the thread that runs the guest; but not while
-    ``again`` is set, when the guest writes a second time what they have heard.
+    ``data``: all of them. ``waited_for``: the end of the text for which ``appeared`` was last true. Listeners
+    get each byte as it comes, on the thread that runs the guest; but not while ``again`` is set, when the
+    guest writes a second time what they have heard.
     """
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.on_problem: Callable[[BaseException], None] = lambda _problem: None
-        self._listeners: list[Callable[[bytes], None]] = []
+        self.on_wish: Callable[[], None] = lambda: None
+        self._listeners: list[Listener] = []
         self.again = False
         self.waited_for = 0
 
@@ -30,7 +34,8 @@ class Console:
             piece = bytes((byte,))
             for listener in tuple(self._listeners):
                 try:
-                    listener(piece)
+                    if listener(piece) is True:
+                        self.on_wish()
                 except BaseException as problem:
                     self.on_problem(problem)
 
@@ -41,8 +46,11 @@ class Console:
             self.waited_for = place + len(text)
         return place >= 0
 
-    def subscribe(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
-        """Call ``listener`` with new output; give a function that ends it."""
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with new output; give a function that ends it.
+
+        When it gives True, the predicate that a run waits for is asked before the next block of guest code.
+        """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
@@ -83,7 +84,7 @@ def memory_size(size: str | int, name: str = "memory") -> int:
     if isinstance(size, int):
         count = size
     else:
-        match = re.fullmatch(r"\s*(\d+)\s*([KMG]?)(i?B)?\s*", size, re.IGNORECASE)
+        match = re.fullmatch(r"\s*([0-9]{1,15})\s*([KMG]?)(i?B)?\s*", str(size), re.IGNORECASE)
         if match is None:
             raise UnusableInput(
                 f"{name}: {size!r} is not a size; "
@@ -91,7 +92,8 @@ def memory_size(size: str | int, name: str = "memory") -> int:
             )
         count = int(match[1]) * _UNITS[match[2].upper()]
     if not _MIN <= count <= _MAX:
-        raise UnusableInput(f"{name}: {size!r} is not between 2M and 3G; a guest needs at least 2M")
+        way = "more" if count < _MIN else "less"
+        raise UnusableInput(f"{name}: {size!r} is not between 2M and 3G; ask for {way}")
     return -(-count // 4096) * 4096
 
 
@@ -104,6 +106,7 @@ def build(
     """
     if settings.clock not in CLOCKS:
         raise UnusableInput(f"clock: there is no {settings.clock!r}; choose {' or '.join(CLOCKS)}")
+    _check_strategy(settings.paging)
     monitor_name, paging = monitors.choose(settings.monitor, settings.paging)
     counting = settings.clock == "deterministic"
     own = machine is None
@@ -131,7 +134,23 @@ def build(
         raise
     monitor.boot(loaded.start)
     machine.users += 1
+    if not isinstance(paging, str):
+        _SERVED[id(paging)] = monitor
     return monitor, loaded
+
+
+def _check_strategy(paging: object) -> None:
+    """Catch what is easily mistaken in a notebook: the class for its object, and one object for two VMs."""
+    if isinstance(paging, type):
+        name = paging.__name__
+        raise UnusableInput(f"paging: {name} is a class; give an object of it, paging={name}()")
+    user = _SERVED.get(id(paging))
+    if user is not None and not user.closed:
+        raise UnusableInput("paging: this strategy serves another VM already; make a new one for each VM")
+
+
+_SERVED: Final[weakref.WeakValueDictionary[int, Monitor]] = weakref.WeakValueDictionary()
+"""Which monitor a strategy of the user's serves, by the strategy's identity; the monitor keeps it alive."""
 
 
 def loading(settings: Settings, memory: GuestMemory) -> Callable[[], Callable[[], None]]:

@@ -77,6 +77,7 @@ class Monitor(ABC):
         self.core = machine.processor.core
         self.halted = False
         self.in_guest = False
+        self.closed = False
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
         self.registers: RegisterImage | None = None
@@ -463,6 +464,7 @@ class Monitor(ABC):
 
     def close(self) -> None:
         """Give everything back to the machine."""
+        self.closed = True
         if self._ticker is not None:
             self._ticker.close()
         while self._windows:

@@ -1,8 +1,8 @@
 """Events whose delivery an exit interrupted: EXITINTINFO (AMD APM vol. 2, rev. 3.42, 15.7.2).
 
-The processor was entering a handler, and something on the way (a stack, a gate, a descriptor) was not mapped in the
-monitor's tables. When the monitor has put that right, the event is delivered again. When it was the guest's own
-fault, the two combine as on bare hardware (APM2 8.2.9).
+The processor was entering a handler, and something on the way (a stack, a gate, a descriptor) was not mapped
+in the monitor's tables. When the monitor has put that right, the event is delivered again. When it was the
+guest's own fault, the two combine as on bare hardware (APM2 8.2.9).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vlab.vmm.verdicts import End, Inject, Resume, Verdict
 
 
 class Redelivery:
-    """What becomes of interrupted deliveries on ``processor``; it remembers the faults for the story of a shutdown."""
+    """What becomes of interrupted deliveries on ``processor``. It remembers the faults, for the story."""
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
@@ -26,7 +26,7 @@ class Redelivery:
         self._next: Event | None = None
 
     def after(self, during: Event, verdict: Verdict) -> Verdict:
-        """Give the verdict on an exit that interrupted the delivery of ``during`` and was handled by ``verdict``."""
+        """Give the verdict on an exit during the delivery of ``during`` that was handled by ``verdict``."""
         if during != self._next:
             self._chain.clear()
         match verdict:
@@ -55,7 +55,7 @@ class Redelivery:
                 rflags=core.rflags,
                 cr2=core.cr2,
                 why="the guest's tables do not allow the access",
-            )  # fmt: skip
+            )
         )
         match combination:
             case Combination.SERIAL:

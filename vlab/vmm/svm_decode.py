@@ -18,8 +18,8 @@ _FETCH: Final = PageFaultError.I.mask
 
 
 def ends_block(exit_: Exit) -> bool:
-    """Whether the exit is between two blocks in any case: the engine ends one behind the instruction, or could not
-    fetch the first instruction of the next.
+    """Whether the exit is between two blocks in any case: the engine ends one behind the instruction, or
+    could not fetch the first instruction of the next.
     """
     match exit_:
         case exits.PageFault(code=code):

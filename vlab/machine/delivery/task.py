@@ -94,7 +94,8 @@ def switch_task(
 
 
 def return_to_task(core: Core, *, next_rip: int) -> None:
-    """Go back to the task that the running one is nested in, as IRET does with NT set (SDM2 "IRET", TASK-RETURN).
+    """Go back to the task that the running one is nested in, as IRET does with NT set (SDM2 "IRET",
+    TASK-RETURN).
 
     ``next_rip`` is behind the IRET, where the task that is left would go on. Raises CpuFault.
     """

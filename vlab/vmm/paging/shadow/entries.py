@@ -1,8 +1,8 @@
 """Bits of shadow entries, and the rights that a guest's path of tables leaves to a page.
 
-Shadow tables are real tables in PAE or 4-level format, whose entries agree (AMD APM vol. 2, rev. 3.42, 5.2.3 and
-5.3). Accessed and dirty are set from the start, for nobody reads them here: the guest's own bits are kept by
-leaving a page out until it is accessed, and read-only until it is written.
+Shadow tables are real tables in PAE or 4-level format, whose entries agree (AMD APM vol. 2, rev. 3.42, 5.2.3
+and 5.3). Accessed and dirty are set from the start, for nobody reads them here: the guest's own bits are kept
+by leaving a page out until it is accessed, and read-only until it is written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ and a page of data should not pay for what a page of code may do."""
 
 LEAF: Final = PRESENT | ACCESSED | DIRTY
 LINK: Final = PRESENT | WRITABLE | USER | ACCESSED
-"""An entry that points to a table grants everything: all that the path withholds, the last entry withholds."""
+"""An entry that points to a table grants everything: all that the path withholds, the last entry withholds.
+"""
 
 RIGHTS: Final = WRITABLE | USER
 ENTRIES: Final = 512

@@ -27,9 +27,9 @@ class Forest:
     """Trees of shadow tables.
 
     frames: the most that they may take. ``words``: the machine's memory as 64-bit numbers. ``root``: the top
-    table in use. ``stale``: an entry was taken away or narrowed, so the processor's TLB must be flushed before
-    the guest runs on; whoever does so clears it. ``on_unused`` is called for a guest's table that nothing mirrors
-    any more.
+    table in use. ``stale``: an entry was taken away or narrowed, so the processor's TLB must be flushed
+    before the guest runs on; whoever does so clears it. ``on_unused`` is called for a guest's table that
+    nothing mirrors any more.
     """
 
     def __init__(self, machine: Machine, frames: int) -> None:
@@ -41,6 +41,12 @@ class Forest:
         self.root: ShadowTable | None = None
         self.stale = False
         self.on_unused: Callable[[GuestTable], None] = lambda _table: None
+
+    @property
+    def top(self) -> ShadowTable:
+        """The top table in use."""
+        assert self.root is not None
+        return self.root
 
     # --- tables -----------------------------------------------------------------------------------------
 
@@ -64,7 +70,7 @@ class Forest:
         return table
 
     def make_inside(self, key: Key, number: int) -> ShadowTable:
-        """Make an empty last-level table for 2 MiB page ``number`` of the guest, whose entries map in order."""
+        """Make an empty last-level table for 2 MiB page ``number`` of the guest, to be mapped in order."""
         table = self.make(key, 1)
         self.inside.setdefault(number, []).append(table)
         return table

@@ -16,8 +16,8 @@ _4G: Final = 1 << 32
 class FramePool:
     """At most ``limit`` frames of the machine's memory.
 
-    When the machine has no run that long, half of it is tried, down to ``LEAST``. CR3 of PAE paging is 32 bits
-    wide (APM2 5.2.1), so the frames must be below 4 GiB. Raises UnusableInput when there are none.
+    When the machine has no run that long, half of it is tried, down to ``LEAST``. CR3 of PAE paging is 32
+    bits wide (APM2 5.2.1), so the frames must be below 4 GiB. Raises UnusableInput when there are none.
     """
 
     def __init__(self, machine: Machine, limit: int) -> None:

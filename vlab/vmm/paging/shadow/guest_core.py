@@ -1,7 +1,7 @@
 """The processor as the guest believes it to be: its own control registers, and memory through its own tables.
 
-What the microcode cannot do over shadow tables is done over this: a task switch, which changes CR3 in its middle
-(AMD APM vol. 2, rev. 3.42, 12.3 and 15.14.1).
+What the microcode cannot do over shadow tables is done over this: a task switch, which changes CR3 in its
+middle (AMD APM vol. 2, rev. 3.42, 12.3 and 15.14.1).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import Final
 
 from vlab.isa.paging import PagingControls
 from vlab.machine.core import LiveCore
-from vlab.machine.memory import PAGE
 from vlab.machine.mmu import Mmu, NestedFault
 from vlab.machine.processor import Processor
 from vlab.vmm.paging.shadow.registers import VirtualRegisters
@@ -68,10 +67,18 @@ class GuestCore(LiveCore):
         """The guest's CR4."""
         return self._registers.cr4
 
+    @cr4.setter
+    def cr4(self, value: int) -> None:
+        self._registers.cr4 = value
+
     @property
     def efer(self) -> int:
         """The guest's EFER."""
         return self._registers.efer
+
+    @efer.setter
+    def efer(self, value: int) -> None:
+        self._registers.efer = value
 
     @property
     def paging(self) -> PagingControls:

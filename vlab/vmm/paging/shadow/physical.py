@@ -51,7 +51,7 @@ class PhysicalMap:
         return entry
 
     def memory(self, gfn: int) -> int | None:
-        """Give the host-physical address of a page of RAM or firmware, which can hold page tables; else None."""
+        """Give the host-physical address of a page of RAM or firmware; None for anything else."""
         hpa = self._tables.get(gfn)
         if hpa is None:
             region = self._memory.find(gfn * PAGE)

@@ -32,8 +32,8 @@ def _refuse(why: str) -> CpuFault:
 class VirtualRegisters:
     """The guest's CR0, CR3, CR4 and EFER.
 
-    The writing methods say whether translations of the past are to be forgotten; they raise CpuFault, #GP with
-    nothing changed, for what the processor refuses.
+    The writing methods say whether translations of the past are to be forgotten; they raise CpuFault, #GP
+    with nothing changed, for what the processor refuses.
     """
 
     cr0: int = _ET

@@ -71,12 +71,12 @@ class ShadowTable:
     """A frame of shadow entries.
 
     key: what it stands for; a table with the same key serves wherever that is needed. frame: host-physical
-    address; ``first_word`` the same as an index of 64-bit words. level: 4 to 1; 3 is the top one of PAE. source:
-    the guest's table that it mirrors, None for one that lies inside one large page of the guest's, or in no page
-    at all. first: index of the guest's entry that its entry 0 stands for. span: how many of its entries stand for
-    one of the guest's: 2 in the directories of legacy paging, whose entries map 4 MiB. ``children``: the tables
-    that its entries point to. ``references``: how many entries (and registers) point to it. ``link``: the bits of
-    an entry that points to a table.
+    address; ``first_word`` the same as an index of 64-bit words. level: 4 to 1; 3 is the top one of PAE.
+    source: the guest's table that it mirrors, None for one that lies inside one large page of the guest's, or
+    in no page at all. first: index of the guest's entry that its entry 0 stands for. span: how many of its
+    entries stand for one of the guest's: 2 in the directories of legacy paging, whose entries map 4 MiB.
+    ``children``: the tables that its entries point to. ``references``: how many entries (and registers) point
+    to it. ``link``: the bits of an entry that points to a table.
     """
 
     __slots__ = (

@@ -4,11 +4,11 @@ The processor's TLB may keep a translation until the guest asks for its removal 
 5.5), and so may we. A guest's table that is mirrored is therefore in one of two states:
 
 - *protected*: no shadow entry lets the guest write to it, so it is as we saw it;
-- *free*: the guest wrote, was let through, and writes on at full speed. At its next flush the table is compared
-  with what was seen of it, and the entries that differ are dropped.
+- *free*: the guest wrote, was let through, and writes on at full speed. At its next flush the table is
+  compared with what was seen of it, and the entries that differ are dropped.
 
-A free table is protected again when a few flushes in a row found nothing changed. One exit pays for a burst of
-writes, where carrying out each write for the guest would pay one exit for every word of a fork or an exit.
+A free table is protected again when a few flushes in a row found nothing changed. One exit pays for a burst
+of writes, where carrying out each write for the guest would pay one exit for every word of a fork or an exit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Watch:
         self._writers = writers
         self._memory = memory
         self._protect = protect
-        self._tables: dict[tuple[int, int], GuestTable] = {}
+        self._tables: dict[tuple[int, int, int], GuestTable] = {}
         self._frames: dict[int, list[GuestTable]] = {}
         self._regions: dict[int, int] = {}
         self._free: dict[GuestTable, None] = {}
@@ -48,10 +48,10 @@ class Watch:
 
     def table(self, gpa: int, hpa: int, size: int, entry_size: int, *, upper: bool) -> GuestTable:
         """Give the guest's table at ``gpa``, watched from now on."""
-        table = self._tables.get((gpa, entry_size))
+        table = self._tables.get((gpa, size, entry_size))
         if table is None:
             table = GuestTable(self._memory, gpa, hpa, size, entry_size)
-            self._tables[gpa, entry_size] = table
+            self._tables[gpa, size, entry_size] = table
             if self._protect and size == PAGE:
                 self._frames.setdefault(table.gfn, []).append(table)
                 number = table.gfn >> _REGION
@@ -65,7 +65,7 @@ class Watch:
         return number in self._regions
 
     def _forget(self, table: GuestTable) -> None:
-        del self._tables[table.gpa, table.entry_size]
+        del self._tables[table.gpa, len(table.seen), table.entry_size]
         self._free.pop(table, None)
         tables = self._frames.get(table.gfn)
         if tables is None or table not in tables:
@@ -113,8 +113,15 @@ class Watch:
 
     # --- comparing --------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Bring all tables in step: the guest wants its changes to be seen (APM2 5.5.2)."""
+    def flush(self, *, everything: bool) -> None:
+        """Bring the free tables in step: the guest wants its changes to be seen (APM2 5.5.2).
+
+        everything: the protected ones too.
+        """
+        if everything:
+            for table in list(self._tables.values()):
+                if table.protected and table.mirrors:
+                    self._compare(table)
         for table in list(self._free):
             if not table.mirrors:
                 continue  # an earlier one in the list was all that needed it

@@ -1,7 +1,7 @@
 """Which shadow entries let the guest write to a frame of its memory: the way back from frame to entries.
 
-Entries are noted when they are written and never struck out, for that would cost more than it gives: ``revoke``
-looks at each entry again, and one that maps something else by now is none of its business.
+Entries are noted when they are written and never struck out, for that would cost more than it gives:
+``revoke`` looks at each entry again, and one that maps something else by now is none of its business.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Writers:
         return bool(entry & PRESENT) and entry & FRAME == frame
 
     def revoke(self, gfn: int, hpa: int) -> None:
-        """Leave no writable mapping of frame ``gfn``, which is at ``hpa``; a large page is unmapped for it."""
+        """Leave no writable mapping of frame ``gfn``, at ``hpa``; a large page is unmapped for that."""
         forest, words, number = self._forest, self._forest.words, gfn >> _REGION
         places = list(self._small.pop(gfn, ()))
         places += [table.first_word + (gfn & 511) for table in forest.inside.get(number, ())]

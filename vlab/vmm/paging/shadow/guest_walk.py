@@ -1,0 +1,111 @@
+"""A walk of the guest's own page tables, with the accessed and dirty bits that the processor would set.
+
+Sections are those of AMD APM vol. 2, rev. 3.42.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, translate
+from vlab.machine.memory import PAGE, PhysicalMemory
+from vlab.vmm.paging.shadow.entries import ACCESSED, DIRTY, MAY_WRITE, NO_EXECUTE, USER, WRITABLE
+from vlab.vmm.paging.shadow.physical import NOTHING, PhysicalMap
+
+
+@dataclass(frozen=True, slots=True)
+class Unbacked:
+    """The access reaches a guest-physical address without memory, or writes to firmware."""
+
+    gpa: int
+
+
+class GuestEntry(NamedTuple):
+    """An entry of the guest's that a walk used: guest- and host-physical address, bytes, value."""
+
+    gpa: int
+    hpa: int
+    size: int
+    value: int
+
+
+class Walked(NamedTuple):
+    """A walk that arrived: guest-physical address, and what the page's shadow may allow (see ``entries``)."""
+
+    gpa: int
+    rights: int
+
+
+class _NoTable(Exception):
+    """A page table of the guest's is where no memory is."""
+
+    def __init__(self, gpa: int) -> None:
+        super().__init__(gpa)
+        self.gpa = gpa
+
+
+class GuestWalker:
+    """Walks for one guest. ``path``: the entries of the last walk, as they are after it."""
+
+    def __init__(self, memory: PhysicalMemory, physical: PhysicalMap) -> None:
+        self._memory = memory
+        self._words = memory.bytes.cast("Q")
+        self._physical = physical
+        self.path: list[GuestEntry] = []
+
+    def walk(self, linear: int, controls: PagingControls, access: Access) -> Walked | Fault | Unbacked:
+        """Walk for one access and set accessed and dirty bits (APM2 5.4.2)."""
+        path = self.path
+        path.clear()
+        try:
+            result = translate(linear, controls, access, self._read)
+        except _NoTable as missing:
+            return Unbacked(missing.gpa)
+        # The tables above the entry that the walk ended at were used in any case; PAE's pointers have no bit.
+        for place in range(controls.mode is PagingMode.PAE, len(path) - 1):
+            self._set_bits(place, ACCESSED)
+        if isinstance(result, Fault):
+            return result
+        if path:
+            self._set_bits(len(path) - 1, ACCESSED | DIRTY if access.write else ACCESSED)
+        if self._physical.page(result.physical // PAGE) == NOTHING:
+            return Unbacked(result.physical)
+        return Walked(result.physical, _rights(result, controls, access, paged=bool(path)))
+
+    def _read(self, gpa: int, size: int) -> int:
+        hpa = self._physical.memory(gpa // PAGE)
+        if hpa is None:
+            raise _NoTable(gpa)
+        hpa |= gpa & PAGE - 1
+        value = self._words[hpa >> 3] if size == 8 else self._memory.read(hpa, size)
+        self.path.append(GuestEntry(gpa, hpa, size, value))
+        return value
+
+    def _set_bits(self, place: int, bits: int) -> None:
+        gpa, hpa, size, value = self.path[place]
+        wanted = value | bits
+        if wanted != value:
+            if self._physical.page(gpa // PAGE) & WRITABLE:
+                self._memory.write(hpa, size, wanted)
+            self.path[place] = GuestEntry(gpa, hpa, size, wanted)
+
+
+def _rights(result: Translation, controls: PagingControls, access: Access, *, paged: bool) -> int:
+    """Say what the page's shadow may allow after ``access``. A clean page is read-only until it is written.
+
+    CR0.WP is always 1 underneath. Where the guest's is 0, its supervisor writes to read-only pages: for that
+    while the page is the supervisor's alone, and CR4.SMEP must not be fooled by it.
+    """
+    rights = 0 if result.executable else NO_EXECUTE
+    if result.user:
+        rights |= USER
+    if result.writable:
+        rights |= MAY_WRITE
+    elif not controls.wp and not access.user and (access.write or not result.user):
+        rights = rights & ~USER | MAY_WRITE
+        if controls.smep and result.user:
+            rights |= NO_EXECUTE
+    if rights & MAY_WRITE and (access.write or result.dirty or not paged):
+        rights |= WRITABLE
+    return rights
