@@ -99,3 +99,14 @@ def timer(then: bytes = STI_HALT, hertz: int = 100) -> bytes:
     load = b"\x0f\x01\x15" + struct.pack("<I", registers_at)  # lgdt [registers_at]
     load += b"\x0f\x01\x1d" + struct.pack("<I", registers_at + 6)  # lidt [registers_at + 6]
     return load + chips + b"\xfb" + then + handler + gdt + idt + registers
+
+
+def image64(code: bytes) -> bytes:
+    """A 64-bit ELF image that runs `code` at CODE64 in long mode, over tables that map the low 4 GiB."""
+    size = 120 + len(code)
+    header = b"\x7fELF\2\1\1" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, CODE64, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 7, 0, LOAD, LOAD, size, size, 0x1000) + code
+
+
+CODE64 = LOAD + 120

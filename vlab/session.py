@@ -9,18 +9,13 @@ vm.walk(0xffffffff81000000)
 
 from __future__ import annotations
 
-import _thread
-import atexit
-import functools
-import hashlib
-import threading
 import weakref
 from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from vlab.errors import UnusableInput
 from vlab.guests.catalogue import Guest, find
@@ -30,13 +25,14 @@ from vlab.machine.machine import Machine as HardwareMachine
 from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.trace.recorder import Level
-from vlab.vmm import factory, story
+from vlab.vmm import factory, snapshot_file, story
+from vlab.vmm.checkpoints import Checkpoints
 from vlab.vmm.console import Console
 from vlab.vmm.history import History, check_clock
-from vlab.vmm.monitor import Monitor
+from vlab.vmm.lifetime import let_go, mind_the_exit, release
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.runner import Runner
-from vlab.vmm.snapshot import Snapshot
+from vlab.vmm.snapshot import Snapshot, Snapshots, state_hash
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.walks import GuestWalk
 
@@ -110,7 +106,6 @@ class VM:
         history: bool,
         loaded: Loaded | None = None,
     ) -> None:
-        """Build all of it; loaded: see ``factory.build``."""
         if history:
             check_clock("history", settings.clock)
         self.guest: Guest = settings.guest
@@ -118,16 +113,15 @@ class VM:
         self._monitor, self.loaded = factory.build(settings, machine, loaded)
         self.console = Console()
         self.debug_console = Console()
-        self._runner = Runner(self._monitor, partial(_release, self._monitor, machine is None))
+        own, checkpoints = machine is None, Checkpoints()
+        self._runner = Runner(self._monitor, partial(release, self._monitor, own, checkpoints))
         self._exits = Exits(self._monitor.recorder)
-        reload = factory.loading(settings, self._monitor.memory)
-        consoles = (self.console, self.debug_console)
-        self._history = History(
-            self.guest.name, self._monitor, self._runner, consoles, reload, automatic=history
-        )
+        consoles, reload = (self.console, self.debug_console), factory.loading(settings, self._monitor.memory)
+        self._snapshots = Snapshots(self.guest.name, self._monitor, consoles, reload)
+        self._history = History(self._monitor, self._runner, self._snapshots, checkpoints, automatic=history)
         self._wire()
-        self._finalizer = weakref.finalize(self, _let_go, self._runner, machine is None)
-        _mind_the_exit()
+        self._finalizer = weakref.finalize(self, let_go, self._runner, own)
+        mind_the_exit()
 
     def _wire(self) -> None:
         monitor, console = self._monitor, self.console
@@ -197,7 +191,7 @@ class VM:
         r"""Type into the serial console. Write ``\n`` where you would press Enter."""
         data = text.encode() if isinstance(text, str) else bytes(text)
         self._check_open()
-        self._monitor.post(partial(self._history.inputs.type, data))
+        self._monitor.post(partial(self._snapshots.inputs.type, data))
 
     def _reached(self, until: Until) -> Callable[[], bool]:
         if until is None:
@@ -219,7 +213,7 @@ class VM:
     # --- there and back ---------------------------------------------------------------------------------
 
     def snapshot(self, earlier: Snapshot | None = None) -> Snapshot:
-        """Take a snapshot: memory, registers, chips, console, trace. The guest may be running.
+        """Take a snapshot of everything; the guest may be running.
 
         Memory pages that have not changed are shared with ``earlier``, or with the last snapshot.
         """
@@ -229,8 +223,8 @@ class VM:
     def restore(self, snapshot: Snapshot) -> None:
         """Go to a snapshot of this VM, or of one with the same guest, monitor, paging and memory.
 
-        Console and trace are as they were then. What was typed after the snapshot was taken is typed again at the
-        same virtual times as the guest runs on, until ``send`` types something else. Raises UnusableInput.
+        Console and trace are as they were then. What was typed after it is typed again at the same virtual
+        times as the guest runs on, until ``send`` types something else. Raises UnusableInput.
         """
         self._check_open()
         self._runner.call(partial(self._history.restore, snapshot))
@@ -240,9 +234,7 @@ class VM:
 
         Raises UnusableInput when the file cannot be written.
         """
-        from vlab.vmm.snapshot_file import save
-
-        save(path, self.snapshot(), self._settings, self.loaded)
+        snapshot_file.save(path, self.snapshot(), self._settings, self.loaded)
 
     @classmethod
     def load(
@@ -259,9 +251,7 @@ class VM:
         paging: the strategy, where the saved VM had one of the user's own. trace: another level. Raises
         UnusableInput for what is no such file, is cut short or damaged, or was written by a newer vlab.
         """
-        from vlab.vmm.snapshot_file import load
-
-        saved = load(path)
+        saved = snapshot_file.load(path)
         vm = cls.__new__(cls)
         vm._assemble(saved.settings(paging, trace), machine, history, saved.loaded)
         try:
@@ -274,17 +264,17 @@ class VM:
     def step_back(self) -> Stop:
         """Go back to the state after the previous exit: console and trace as they were then.
 
-        The guest runs there once more from the nearest snapshot (see history) or its start. Changes that were made
-        by hand are not repeated. Raises UnusableInput at the start, and without the deterministic clock.
+        The guest runs there once more from the nearest snapshot (see history) or its start; changes made by
+        hand are not repeated. Raises UnusableInput at the start, and without the deterministic clock.
         """
         self._check_open()
         return self._history.step_back()
 
     def run_back(self, predicate: Callable[[ExitEvent], bool]) -> ExitEvent | None:
-        """Go back to the state after the latest earlier exit that satisfies ``predicate``, and give that exit.
+        """Go back to the state after the latest earlier exit that satisfies ``predicate``; give that exit.
 
-        None, with nothing changed, when the trace has none. Raises UnusableInput as ``step_back``, and when the
-        trace level is not "full".
+        None, and nothing changes, when the trace has none. Raises UnusableInput as ``step_back``, and when
+        the trace level is not "full".
         """
         self._check_open()
         return self._history.run_back(predicate)
@@ -366,7 +356,7 @@ class VM:
     def state_hash(self) -> str:
         """Digest of the guest: registers and all of its memory. Equal states have equal hashes."""
         self._check_open()
-        return self._runner.call(lambda: _digest(self._monitor))
+        return self._runner.call(lambda: state_hash(self._monitor))
 
     def save_trace(self, path: str | PathLike[str]) -> None:
         """Write the trace to a .vlabtrace file. Raises TraceFileError."""
@@ -402,43 +392,7 @@ class VM:
         return f"<VM {self.guest.name!r} under {way}, {size}, {state}>"
 
 
-def _digest(monitor: Monitor) -> str:
-    digest = hashlib.sha256(repr(monitor.guest_state()).encode())
-    digest.update(monitor.memory.ram)
-    return digest.hexdigest()
-
-
 def _holds(condition: Callable[[VM], bool], reference: weakref.ref[VM]) -> bool:
     """Ask the condition. A run does not keep its VM alive, and has nothing to wait for without it."""
     vm = reference()
     return vm is None or condition(vm)
-
-
-def _release(monitor: Monitor, own_machine: bool) -> None:
-    """Give back what a VM has; it does not run any more."""
-    machine = monitor.machine
-    with machine.lock:
-        machine.users -= 1
-        monitor.close()
-        if own_machine:
-            machine.close()
-        else:
-            monitor.memory.close()
-
-
-def _let_go(runner: Runner, own_machine: bool) -> None:
-    """Close a VM that nobody refers to, from wherever the garbage was collected: never wait there."""
-    if _leaving.is_set() or (own_machine and not runner.busy):
-        runner.close()
-    else:
-        _thread.start_new_thread(runner.close, ())
-
-
-_leaving: Final = threading.Event()
-"""Whether Python is about to end: no thread may begin then, and all guests must stop before."""
-
-
-@functools.cache
-def _mind_the_exit() -> None:
-    """Note the end of Python before ``weakref`` does, which calls what is registered in reverse order."""
-    atexit.register(_leaving.set)

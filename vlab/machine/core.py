@@ -160,6 +160,8 @@ class LiveCore:
         self._words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
         self._words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
         self.words[reg.CC_SRC] = value & _ARITHMETIC
+        if self.engine.running:
+            value &= ~(_ARITHMETIC | _DF)
         self.words[reg.EFLAGS] = value | 2
 
     @property

@@ -88,6 +88,8 @@ InHook: Final = ctypes.CFUNCTYPE(_U32, _P, _U32, _INT, _P)
 """value = f(handle, port, size, data)"""
 OutHook: Final = ctypes.CFUNCTYPE(None, _P, _U32, _INT, _U32, _P)
 """f(handle, port, size, value, data)"""
+InterruptHook: Final = ctypes.CFUNCTYPE(None, _P, _U32)
+"""f(handle, number). A third argument, data, is left where it is: converting it costs as much as a branch."""
 InstructionHook: Final = ctypes.CFUNCTYPE(None, _P, _P)
 """f(handle, data)"""
 CodeHook: Final = ctypes.CFUNCTYPE(None, _P, _U64, _U32, _P)

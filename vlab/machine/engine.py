@@ -17,11 +17,11 @@ from typing import Final
 
 from vlab.machine import helper
 from vlab.machine import registers as reg
-from vlab.machine.cpu import STOP_FUNCTION, InHook, InstructionHook, Library, OutHook
+from vlab.machine.cpu import STOP_FUNCTION, InHook, InstructionHook, InterruptHook, Library, OutHook
 from vlab.machine.layout import HostLayout
 from vlab.machine.memory import PhysicalMemory
 from vlab.machine.power_on import power_on
-from vlab.machine.stops import NO_INTERRUPT, CompiledStops, PythonStops, Stops, WatchedStops
+from vlab.machine.stops import NO_INTERRUPT, VMEXIT_VINTR, CompiledStops, PythonStops, Stops, WatchedStops
 
 CODE_CACHE: Final = 32 << 20
 """Bytes of host memory for translated code."""
@@ -36,10 +36,12 @@ SYSENTER: Final = -4
 _PG: Final = 1 << 31
 
 
-PORT_BLOCKS: Final = 64
-"""A port access takes as long as so many basic blocks, 1 us: an I/O cycle of the ISA bus, six clocks of 8
-MHz, and the bridge before it. Without it a guest that polls a port until some time has passed would poll
-sixty times as often."""
+SLOW_BLOCKS: Final = 64
+"""A port access and a reading of the time stamp counter take as long as so many basic blocks, 1 us.
+
+For a port that is an I/O cycle of the ISA bus: six clocks of 8 MHz, and the bridge before it. RDTSC is far quicker
+in hardware, but it is what delay loops are made of: without this a guest that waits a millisecond would ask for
+the time twenty thousand times."""
 
 
 class Engine:
@@ -48,8 +50,10 @@ class Engine:
     counting: have blocks counted (the deterministic clock needs it; with the compiled helper always so).
     words, words32: the live register file as 64- and 32-bit words, indexed by ``vlab.machine.registers``.
     port_in(port, size) -> value and port_out(port, size, value) serve the instructions; they run in the
-    middle of one. Whatever they raise undoes the instruction and comes out of ``run``. ``running``: inside
-    ``run``, where the arithmetic flags are kept lazily.
+    middle of one. Whatever they raise undoes the instruction and comes out of ``run``.
+    on_exit(number) is asked about each number before ``run`` gives it, between two instructions; True has the
+    processor go on, in a third of the time that it takes to leave the emulator and come back.
+    ``running``: inside ``run``, where the arithmetic flags are kept lazily.
     """
 
     def __init__(self, memory: PhysicalMemory, host: HostLayout, *, counting: bool = True) -> None:
@@ -63,6 +67,7 @@ class Engine:
         self.error = 0
         self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
+        self.on_exit: Callable[[int], bool] = lambda _number: False
         self._refused: tuple[bytes, int, int, int, int] | None = None
         self._raised: BaseException | None = None
         self._instruction = STOPPED
@@ -79,6 +84,7 @@ class Engine:
         self.stops = self._make_stops(counting)
         self._stop_words = self.stops.words
         self._install_instruction_hooks()
+        self._install_exit_hook()
 
     def _make_stops(self, counting: bool) -> Stops:
         library = helper.load()
@@ -112,7 +118,7 @@ class Engine:
                 return 0
             try:
                 value = self.port_in(port, size)
-                self._pass_port_time()
+                self.pass_time()
                 return value
             except BaseException as problem:
                 self._undo(problem)
@@ -123,7 +129,7 @@ class Engine:
                 return
             try:
                 self.port_out(port, size, value)
-                self._pass_port_time()
+                self.pass_time()
             except BaseException as problem:
                 self._undo(problem)
 
@@ -138,10 +144,27 @@ class Engine:
         self.add_hook("syscall", InstructionHook(system_call(SYSCALL)), 0)
         self.add_hook("sysenter", InstructionHook(system_call(SYSENTER)), 0)
 
-    def _pass_port_time(self) -> None:
-        """Let a port access take its time, unless it has just been refused."""
+    def pass_time(self) -> None:
+        """Let a slow instruction take its time, unless it has just been refused."""
         if self._refused is None:
-            self.stops.words[0] += PORT_BLOCKS
+            self.stops.words[0] += SLOW_BLOCKS
+
+    def _install_exit_hook(self) -> None:
+        words, pending, stop = self._stop_words, self._interrupt_request, self._library.stop
+
+        def exited(_engine: int, number: int) -> None:
+            if self._refused is None and self._raised is None:
+                if number == VMEXIT_VINTR:
+                    pending.value = 0  # else the window would be reported again and again
+                try:
+                    if self.on_exit(number):
+                        return
+                except BaseException as problem:
+                    self._raised = problem
+            words[2] = number
+            stop()
+
+        self.add_hook("interrupt", InterruptHook(exited), 0)
 
     def map_window(
         self, hpa: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]

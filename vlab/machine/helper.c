@@ -31,16 +31,6 @@ enum {
 
 VLAB_API uint64_t vlab_control_size(void) { return sizeof(struct vlab_control); }
 
-/* UC_HOOK_INTR. The emulator would raise the interrupt window again and again unless it is withdrawn. */
-VLAB_API void vlab_interrupt(void *uc, uint32_t number, void *data)
-{
-    struct vlab_control *control = data;
-    control->interrupt = number;
-    if (number == VMEXIT_VINTR)
-        *control->pending = 0;
-    control->stop(uc);
-}
-
 /* UC_HOOK_BLOCK. A block that is not entered is not counted, so stopping and resuming leaves no mark. */
 VLAB_API void vlab_block(void *uc, uint64_t address, uint32_t size, void *data)
 {
@@ -51,7 +41,9 @@ VLAB_API void vlab_block(void *uc, uint64_t address, uint32_t size, void *data)
      * that it has translated before: STI, RET would lose the window, or not, as the past of its cache has it. */
     if ((*control->pending & VIRTUAL_INTERRUPT) && (*control->eflags & INTERRUPT_FLAG) &&
         !(*control->hflags & SHADOW)) {
-        vlab_interrupt(uc, VMEXIT_VINTR, data);
+        control->interrupt = VMEXIT_VINTR;
+        *control->pending = 0; /* else the window would be reported again and again */
+        control->stop(uc);
         return;
     }
     if (control->blocks >= control->deadline) {

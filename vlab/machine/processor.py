@@ -24,6 +24,7 @@ from vlab.machine.core import LiveCore
 from vlab.machine.decode_assist import SystemInstruction
 from vlab.machine.delivery import Delivered, FaultRecord, Intercepted, Shutdown, deliver
 from vlab.machine.engine import Engine
+from vlab.machine.exit_loop import STOPPED, ExitLoop
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.identity import TSC_HZ, Identity
 from vlab.machine.instructions import LONGEST, software_interrupt
@@ -33,9 +34,6 @@ from vlab.machine.microcode import ENGINE_EXIT
 from vlab.machine.mmu import Mmu, NestedFault
 from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.machine.port_gate import PortGate
-
-STOPPED: Final = -1
-"""``run`` gave this instead of an exit code: a stop was asked for, or the deadline passed."""
 
 _EXCEPTIONS: Final = ENGINE_EXIT + SvmExit.EXCP_DE
 _MISC: Final = ENGINE_EXIT + SvmExit.INTR
@@ -62,6 +60,9 @@ def _misc_bit(code: int) -> int:
 
 _SVM_INSTRUCTIONS: Final = _misc_bit(SvmExit.VMRUN) | _misc_bit(SvmExit.VMMCALL)
 _INVALIDATIONS: Final = _misc_bit(SvmExit.INVD) | _misc_bit(SvmExit.WBINVD)
+
+
+__all__ = ["STOPPED", "Processor"]
 
 
 class Processor:
@@ -101,11 +102,12 @@ class Processor:
         self.chain: tuple[FaultRecord, ...] = ()
         self.failure = ""
         self.port_gate = PortGate(self.engine, self.core)
-        self._step_due = False
+        self.step_due = False
         self.msr_map: int | None = None
         self._task_priority = 0
         self._last_block = self._stalled = 0
         self.code = CodeReader(self.core, memory, self.mmu)
+        self.exits = ExitLoop(self)
         self._owned: frozenset[int] = frozenset()
         self._owned_vectors = 0
         self.on_port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
@@ -135,16 +137,16 @@ class Processor:
         self.mmu.forget_nested()
         self.code.forget()
         self.breakpoints.sync()
-        self._step_due = False
+        self.step_due = False
 
     @property
     def unseen(self) -> tuple[bool, int, int]:
         """What no register holds: a #DB that is due, CR8, and deliveries in a row without a block."""
-        return self._step_due, self._task_priority, self._stalled * (self.engine.blocks == self._last_block)
+        return self.step_due, self._task_priority, self._stalled * (self.engine.blocks == self._last_block)
 
     @unseen.setter
     def unseen(self, value: tuple[bool, int, int]) -> None:
-        self._step_due, self._task_priority, self._stalled = value
+        self.step_due, self._task_priority, self._stalled = value
         self._last_block = self.engine.blocks
 
     # --- ownership --------------------------------------------------------------------------------------
@@ -162,6 +164,7 @@ class Processor:
         owned |= {ENGINE_EXIT + bit for bit in range(32) if crs >> bit & 1}
         owned |= {ENGINE_EXIT + 32 + bit for bit in range(32) if drs >> bit & 1}
         self._owned, self._owned_vectors = frozenset(owned), exceptions
+        self.exits.set_owned(self._owned)
         self.code.exact = self.owns(SvmExit.WRITE_CR3) and self.owns(SvmExit.INVLPG)
         if misc & _INVALIDATIONS:
             misc |= _INVALIDATIONS  # the engine takes INVD for WBINVD
@@ -204,34 +207,7 @@ class Processor:
 
     def run(self) -> int:
         """Execute until an exit that belongs to the owner; give its SVM exit code, or STOPPED."""
-        try:
-            return self._run()
-        except NestedFault as fault:
-            return self._nested_exit(fault, None)
-
-    def _run(self) -> int:
-        engine, owned, handlers, shared = self.engine, self._owned, microcode.MICROCODE, microcode.SHARED
-        stop_words = engine.stops.words
-        self.during = None
-        while True:
-            if self._step_due and (code := self._trap_step()) is not None:
-                return code
-            number = engine.run()
-            if number in shared:
-                number = shared[number](self)
-            if number in owned:
-                self.qualify(number)
-                return number - ENGINE_EXIT
-            if number == STOPPED:
-                return STOPPED
-            handler = handlers.get(number)
-            if handler is None:
-                return self.give_up(f"the emulator stopped with the unknown number {number:#x}")
-            result = handler(self, number)
-            if result is not None:
-                return result
-            if stop_words[0] >= stop_words[1]:  # a guest can fault for ever without entering a block
-                return STOPPED
+        return self.exits.run()
 
     def qualify(self, number: int) -> None:
         """Fill EXITINFO1 and EXITINFO2 for the engine's exit ``number`` (APM2 15.33, appendix C)."""
@@ -263,7 +239,7 @@ class Processor:
 
     def inject(self, event: Event) -> int | None:
         """Deliver an event to the program on the processor; None, or the exit that came of it."""
-        self._step_due = False
+        self.step_due = False
         self.during = None
         try:
             outcome = deliver(
@@ -273,7 +249,7 @@ class Processor:
                 intercept_task_switch=self.owns(SvmExit.TASK_SWITCH),
             )
         except NestedFault as fault:
-            return self._nested_exit(fault, event)
+            return self.nested_exit(fault, event)
         self.core.refresh()
         if isinstance(outcome, Delivered):
             self.core.end_shadow()
@@ -305,7 +281,8 @@ class Processor:
     def _intercepts(self, vector: int) -> bool:
         return bool(self._owned_vectors >> vector & 1) if vector < 32 else False
 
-    def _nested_exit(self, fault: NestedFault, during: Event | None) -> int:
+    def nested_exit(self, fault: NestedFault, during: Event | None) -> int:
+        """Give the exit for an access of the microcode's that the nested tables do not allow."""
         self.info1, self.info2 = fault.code, fault.gpa
         self.event = self.during = during
         return SvmExit.NPF
@@ -324,9 +301,9 @@ class Processor:
         self.failure = why
         return SvmExit.SHUTDOWN
 
-    def _trap_step(self) -> int | None:
+    def trap_step(self) -> int | None:
         """Raise the #DB of an instruction that the microcode executed with RFLAGS.TF set (APM2 13.1.4)."""
-        self._step_due = False
+        self.step_due = False
         self.core.dr6 |= _STEP
         return self.raise_fault(CpuFault(Vector.DB))
 
@@ -344,6 +321,7 @@ class Processor:
         if with_aux:
             words[1] = self.core.tsc_aux & _MASK32
         self.skip(3 if with_aux else 2)
+        self.engine.pass_time()
 
     def access_msr(self, *, write: bool) -> bool:
         """Execute the RDMSR or WRMSR at RIP; False, with nothing changed, for #GP."""
@@ -379,7 +357,7 @@ class Processor:
         core = self.core
         core.end_shadow()
         core.words[reg.EFLAGS] &= ~_RF
-        self._step_due = core.single_stepping
+        self.step_due = core.single_stepping
 
     def linear_rip(self) -> int:
         """The linear address of the next instruction."""

@@ -48,7 +48,7 @@ def take(processor: Processor) -> RegisterImage:
 
 
 def put(processor: Processor, image: RegisterImage) -> None:
-    """Make the virtual processor that is on ``processor`` hold other registers, and forget all translations."""
+    """Give the virtual processor that is on ``processor`` other registers; all translations are forgotten."""
     live = processor.engine.bytes
     file = bytearray(image.file)
     for start, end in _own_fields(processor.engine.layout):

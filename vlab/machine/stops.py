@@ -95,32 +95,16 @@ class _Counting:
 
 
 class CompiledStops(_Counting):
-    """Block hook and interrupt hook in C."""
+    """The block hook in C."""
 
     def __init__(self, hooks: Hooks, helper: ctypes.CDLL) -> None:
         super().__init__(hooks)
         if helper.vlab_control_size() != ctypes.sizeof(Control):
             raise ImportError("the compiled helper and vlab disagree on the size of their shared structure")
-        data = ctypes.addressof(self.control)
-        hooks.add_hook("block", helper.vlab_block, data)
-        hooks.add_hook("interrupt", helper.vlab_interrupt, data)
+        hooks.add_hook("block", helper.vlab_block, ctypes.addressof(self.control))
 
 
 _BlockHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
-_InterruptHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
-
-
-def _interrupt_hook(words: memoryview, hooks: Hooks) -> object:
-    pending = ctypes.c_uint32.from_address(hooks.pending)
-    stop = hooks.stop
-
-    def interrupt(_engine: int, number: int, _data: int) -> None:
-        words[2] = number
-        if number == VMEXIT_VINTR:
-            pending.value = 0
-        stop()
-
-    return _InterruptHook(interrupt)
 
 
 class PythonStops(_Counting):
@@ -143,9 +127,7 @@ class PythonStops(_Counting):
             else:
                 words[0] = count + 1
 
-        self._callbacks = (_BlockHook(block), _interrupt_hook(words, hooks))
-        hooks.add_hook("block", self._callbacks[0], 0)
-        hooks.add_hook("interrupt", self._callbacks[1], 0)
+        hooks.add_hook("block", _BlockHook(block), 0)
 
 
 class _HookHead(ctypes.Structure):
@@ -180,8 +162,6 @@ class WatchedStops:
         self._range = _HookHead.from_address(place)
         if (self._range.begin, self._range.end) != (self._NOWHERE, self._NOWHERE):
             raise UnknownEmulator("its hook structure is not the one vlab knows")
-        self._callback = _interrupt_hook(self.words, hooks)
-        hooks.add_hook("interrupt", self._callback, 0)
 
     def arm(self, deadline: int) -> None:
         """Withdraw a request. ``deadline`` 0 is one; any other never comes, for nothing counts."""

@@ -12,13 +12,16 @@ and SSE registers alone: a monitor with two guests keeps those for them (``Proce
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
 from vlab.isa.vmcb import EventInjection, EventType, VmcbControl, VmcbSave
+from vlab.machine.exit_loop import nobody
 from vlab.machine.faults import Event, EventKind
-from vlab.machine.processor import STOPPED, Processor
+from vlab.machine.processor import Processor
+from vlab.machine.registers import HFLAGS
 from vlab.machine.vmcb_state import read_save_area, refusal, write_save_area
 
 __all__ = ["ALL_CLEAN", "Svm", "injection_of", "read_save_area", "write_save_area"]
@@ -27,11 +30,13 @@ ALL_CLEAN: Final = (1 << 13) - 1
 """Value of the VMCB clean bits that says that no field of the control area was changed (APM2 15.15.3)."""
 
 _ASID_TLB, _INT_CTL, _INT_STATE = 11, 12, 13  # 64-bit words of the VMCB
+_EXITCODE, _EXITINFO1, _EXITINFO2 = 14, 15, 16
 _MSRPM: Final = 9
 _EXITINTINFO, _NESTED_CTL, _EVENTINJ, _NESTED_CR3, _CLEAN = 17, 18, 21, 22, 24
 _V_IRQ: Final = 1 << 8
 _VALID: Final = 1 << 31
 _SHADOW: Final = 1  # in interrupt_state
+_TLB_CONTROL32, _INT_CTL32, _EVENTINJ32, _CLEAN32 = 23, 24, 42, 48  # 32-bit words
 _CONTROLS: Final = struct.Struct("<IIIII")
 _EXIT: Final = struct.Struct("<QQQ")
 _EXIT_OFFSET: Final = 0x70
@@ -65,11 +70,16 @@ class Svm:
         self._memory = processor.memory
         self.current: int | None = None
         self.refused = ""
-        self._words = memoryview(b"").cast("B")
+        self._words = self._words32 = memoryview(b"").cast("B")
+        self._registers32 = processor.engine.words32
+        self._serve: Callable[[int], bool] = nobody
         self._virtual_interrupt = False
 
-    def vmrun(self, vmcb: int) -> int:
+    def vmrun(self, vmcb: int, serve: Callable[[int], bool] = nobody) -> int:
         """Run the guest of the VMCB at host-physical ``vmcb`` until #VMEXIT; give the exit code.
+
+        serve: the monitor's exit handler, called with the exit code. True has VMRUN again at once: as a loop
+        around ``vmrun`` would, in a third of the time.
 
         Gives STOPPED, with nothing written, when the processor was asked to stop: to the monitor that is the
         moment of a physical interrupt. Gives VMEXIT_INVALID, with ``refused`` set, for a VMCB that VMRUN does
@@ -77,11 +87,24 @@ class Svm:
         """
         if vmcb != self.current and not self._load(vmcb):
             return self._refuse(vmcb)
+        exits, self._serve = self._processor.exits, serve
+        exits.owner = self._exit
+        try:
+            code = self._enter(vmcb)
+            if code is not None and not self._exit(code):
+                return code
+            return self._processor.run()
+        finally:
+            exits.owner = nobody
+
+    def _enter(self, vmcb: int) -> int | None:
+        """Do what VMRUN does at its start; give the exit that came of it, if any."""
         words, processor = self._words, self._processor
         if words[_CLEAN] & 0xFFFFFFFF != ALL_CLEAN or words[_ASID_TLB] >> 32:
             self.refused = refusal(*self._areas(vmcb), self._memory.size)
             if self.refused:
-                return self._refuse(vmcb)
+                processor.during, processor.info1, processor.info2 = None, 0, 0
+                return _INVALID
             self._load_controls(vmcb)
         if words[_INT_CTL] & _V_IRQ:
             processor.engine.request_window(True)
@@ -89,17 +112,29 @@ class Svm:
         elif self._virtual_interrupt:
             processor.engine.request_window(False)
             self._virtual_interrupt = False
-        code = self._inject(words[_EVENTINJ]) if words[_EVENTINJ] & _VALID else None
-        if code is None:
-            code = processor.run()
-            if code == STOPPED:
-                return code
-        words[_EXITINTINFO] = _interrupted(processor.during)
-        words[_INT_STATE] = words[_INT_STATE] & ~_SHADOW | processor.core.interrupt_shadow
-        _EXIT.pack_into(
-            self._memory.bytes, vmcb + _EXIT_OFFSET, code & _MASK64, processor.info1, processor.info2
-        )
-        return code
+        return self._inject(words[_EVENTINJ]) if words[_EVENTINJ] & _VALID else None
+
+    def _exit(self, code: int | None) -> bool:
+        """#VMEXIT (APM2 15.6): fill the exit fields and ask the monitor; True when its guest runs again."""
+        words, words32, processor = self._words, self._words32, self._processor
+        while code is not None:
+            words[_INT_STATE] = self._registers32[HFLAGS] >> 3 & _SHADOW
+            words[_EXITCODE] = code if code >= 0 else code & _MASK64
+            words[_EXITINFO1] = processor.info1
+            words[_EXITINFO2] = processor.info2
+            words[_EXITINTINFO] = 0 if processor.during is None else _interrupted(processor.during)
+            if not self._serve(code):
+                return False
+            if (
+                words32[_CLEAN32] == ALL_CLEAN
+                and not words32[_TLB_CONTROL32]
+                and not words32[_INT_CTL32] & _V_IRQ
+                and not words32[_EVENTINJ32] & _VALID
+                and not self._virtual_interrupt
+            ):
+                return True  # as nearly always: VMRUN finds nothing that it did not know
+            code = self._enter(self.current or 0)
+        return True
 
     def _inject(self, raw: int) -> int | None:
         """Deliver EVENTINJ (APM2 15.20); give the exit that came of it, if any."""
@@ -149,7 +184,8 @@ class Svm:
 
     def _attach(self, vmcb: int) -> None:
         self.current = vmcb
-        self._words = self._memory.bytes[vmcb : vmcb + 0x400].cast("Q")
+        control = self._memory.bytes[vmcb : vmcb + 0x400]
+        self._words, self._words32 = control.cast("Q"), control.cast("I")
 
     def _refuse(self, vmcb: int) -> int:
         if vmcb % 0x1000 == 0 and 0 <= vmcb < self._memory.size:

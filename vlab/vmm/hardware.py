@@ -159,31 +159,28 @@ class HardwareMonitor(Monitor):
 
     def _execute(self) -> None:
         """Run the guest and handle its exits until the loop outside has something to do."""
-        svm, recorder, board = self.machine.svm, self.recorder, self.board
-        processor, vmcb, counts, decoders = self.processor, self.vmcb, recorder.counts, DECODERS
-        words = self._words
-        while True:
-            code = svm.vmrun(vmcb)
-            if code == STOPPED:
-                if self.clock.now() >= board.alarms.next:
-                    self._count(PHYSICAL_INTERRUPT)
-                return
-            exit_ = decoders[code](processor)
-            if recorder.full:
-                self._handle_recorded(exit_)
-            else:
-                verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
-                if words[_EXITINTINFO] & _VALID:
-                    verdict = self._deliver_again(verdict)
-                if recorder.counting:
-                    counts[CODE[type(exit_)]] += 1
-                if verdict is not RESUME:
-                    self._follow(verdict)
-            if self.halted or self._stop is not None or board.interrupt:
-                return
-            if self.exit_goal is not None and recorder.total >= self.exit_goal:
-                self.at_exit = True
-                return
+        code = self.machine.svm.vmrun(self.vmcb, self._serve)
+        if code == STOPPED and self.clock.now() >= self.board.alarms.next:
+            self._count(PHYSICAL_INTERRUPT)
+
+    def _serve(self, code: int) -> bool:
+        """Handle one exit; True to run the guest again at once, False to have the loop outside look around."""
+        processor, recorder = self.processor, self.recorder
+        exit_ = DECODERS[code](processor)
+        if recorder.full:
+            self._handle_recorded(exit_)
+        else:
+            verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
+            if processor.during is not None and self._words[_EXITINTINFO] & _VALID:
+                verdict = self._deliver_again(verdict)
+            if recorder.counting:
+                recorder.counts[CODE[type(exit_)]] += 1
+            if verdict is not RESUME:
+                self._follow(verdict)
+        if self.exit_goal is not None and recorder.total >= self.exit_goal:
+            self.at_exit = True
+            return False
+        return not (self.halted or self.board.interrupt or self._stop is not None)
 
     def _handle_recorded(self, exit_: Exit) -> None:
         """Handle an exit and keep a record of it."""

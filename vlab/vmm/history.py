@@ -1,7 +1,8 @@
 """Going back: checkpoints along the way, and the same way again from the nearest one to the place wanted.
 
-Nothing is undone. A guest under the deterministic clock does the same every time, so the state after exit 1000 is
-found by restoring an earlier checkpoint and running to exit 1000 again, with the same keys at the same times.
+Nothing is undone. A guest under the deterministic clock does the same every time, so the state after exit
+1000 is found by restoring an earlier checkpoint and running to exit 1000 again, with the same keys typed at
+the same times.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ from vlab.machine.clock import DeterministicClock
 from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.vmm.checkpoints import Checkpoint, Checkpoints, Position
-from vlab.vmm.console import Console
-from vlab.vmm.inputs import Inputs
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.runner import Runner
 from vlab.vmm.snapshot import Snapshot, Snapshots
@@ -40,27 +39,24 @@ def check_clock(what: str, clock: str) -> None:
 class History:
     """The past of one virtual machine.
 
-    guest: its name. automatic: take checkpoints as it runs, not only at its start and when the user takes a
-    snapshot. reload: see ``Snapshots``. ``memory_seen``: the user may have changed what the loader wrote.
+    automatic: take checkpoints as it runs, not only at its start and when the user takes a snapshot.
+    ``memory_seen``: the user may have changed what the loader wrote.
     """
 
     def __init__(
         self,
-        guest: str,
         monitor: Monitor,
         runner: Runner,
-        consoles: tuple[Console, Console],
-        reload: Callable[[], Callable[[], None]],
+        snapshots: Snapshots,
+        checkpoints: Checkpoints,
         *,
         automatic: bool,
     ) -> None:
         self._monitor = monitor
         self._runner = runner
-        self._consoles = consoles
+        self._snapshots = snapshots
+        self.checkpoints: Final = checkpoints
         self._automatic = automatic
-        self.inputs: Final = Inputs(monitor)
-        self._snapshots = Snapshots(guest, monitor, consoles, self.inputs, reload)
-        self.checkpoints: Final = Checkpoints()
         self.memory_seen = False
         self._again = False
         self._latest: weakref.ref[Snapshot] | None = None
@@ -74,7 +70,7 @@ class History:
         return self._take(earlier or self._nearest(), pinned=True)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go to a snapshot; the guest stands still. One that is no checkpoint of ours begins a new history."""
+        """Go to a snapshot; the guest stands still. One that is no checkpoint here begins a new history."""
         self._snapshots.restore(snapshot)
         self._stopped_at, self._latest = None, weakref.ref(snapshot)
         if self._is_deterministic and all(each.snapshot is not snapshot for each in self.checkpoints):
@@ -176,7 +172,7 @@ class History:
         monitor = self._monitor
         check_clock(what, monitor.clock.name)
         if monitor.name == "none":
-            raise UnusableInput(f"{what}: the bare machine has no exits to go back to; use monitor='hardware'")
+            raise UnusableInput(f"{what}: the bare machine has no exits; use monitor='hardware'")
         if not monitor.recorder.counting:
             raise UnusableInput(f"{what}: nothing counts exits; make the VM with trace='counters' or 'full'")
         if self._runner.busy:
@@ -197,9 +193,7 @@ class History:
         checkpoint = self.checkpoints.before(goal)
         if checkpoint is None:
             if not len(self.checkpoints) or here <= self.checkpoints.first.position:
-                raise UnusableInput(
-                    "step_back: the history begins here; a VM(..., history=True) remembers its way from its start"
-                )
+                raise UnusableInput("step_back: the history begins here; there is no exit before this place")
             self._return_to(self.checkpoints.first)
         else:
             self._return_to(checkpoint)
@@ -237,8 +231,8 @@ class History:
             raise UnusableInput("replay: it was paused on its way; the VM is between the two places")
         if monitor.recorder.total < goal:
             raise VlabError(
-                "replay: the guest went another way than before; were its memory, its registers or the monitor's "
-                "handlers changed by hand since the last snapshot?"
+                "replay: the guest went another way than before; were its memory or the monitor's handlers "
+                "changed by hand since the last snapshot?"
             )
 
     def _return_to(self, checkpoint: Checkpoint) -> None:
@@ -252,13 +246,13 @@ class History:
 
     @contextmanager
     def _once_more(self) -> Iterator[None]:
-        """Run through what was before: no checkpoints are taken or dropped, and no console listener hears it."""
+        """Run through what was before: no checkpoint is taken or dropped, no console listener hears it."""
         self._again = True
-        for console in self._consoles:
+        for console in self._snapshots.consoles:
             console.again = True
         try:
             yield
         finally:
             self._again = False
-            for console in self._consoles:
+            for console in self._snapshots.consoles:
                 console.again = False

@@ -1,8 +1,8 @@
 """What is typed into a guest, and when the guest's serial port gets it.
 
 A key is pressed at a moment of wall time, which no other run shares. Under the deterministic clock the serial
-port therefore gets it at a moment of virtual time a little later, and the log keeps that: whoever goes back to
-an earlier moment and runs on has the same bytes arrive between the same two instructions.
+port therefore gets it at a moment of virtual time a little later, and the log keeps that: whoever goes back
+to an earlier moment and runs on has the same bytes arrive between the same two instructions.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from vlab.machine.clock import DeterministicClock
 from vlab.vmm.monitor import Monitor
 
 LATENCY_NS: Final = 16_000
-"""Virtual time between the key and the serial port: long against the steps in which time is looked at, so that
-no run has been beyond the moment of arrival before the key was pressed."""
+"""Virtual time between the key and the serial port: long against the steps in which time is looked at, so
+that no run has been beyond the moment of arrival before the key was pressed."""
 
 
 class Input(NamedTuple):
@@ -27,8 +27,8 @@ class Input(NamedTuple):
 class Inputs:
     """The typing of one virtual machine.
 
-    ``log``: all inputs in the order of their times. ``taken``: how many of them the guest has got. The others are
-    on their way, or belong to a past that was run before and is about to be run again.
+    ``log``: all inputs in the order of their times. ``taken``: how many of them the guest has got. The others
+    are on their way, or were typed in a past that lies ahead again, since the guest was taken back.
     """
 
     def __init__(self, monitor: Monitor) -> None:

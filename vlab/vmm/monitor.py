@@ -106,7 +106,7 @@ class Monitor(ABC):
         events.debug_exit = self._debug_exit
         events.a20 = self._set_a20
         events.dma = lambda _gpa, _size: self._flush_later()
-        board.alarms.on_earlier = self._arm
+        board.alarms.on_earlier = self._hasten
 
     # --- what others may call at any time, from any thread ----------------------------------------------
 
@@ -268,6 +268,17 @@ class Monitor(ABC):
         stops.arm(limit)
         if self._attention or self._requested is not None or self._inbox:
             stops.request()
+
+    def _hasten(self) -> None:
+        """Bring the deadline forward: the guest has just set an alarm. A stop that was asked for stays so."""
+        if not self.in_guest:
+            return
+        clock, when = self.clock, self.board.alarms.next
+        if isinstance(clock, DeterministicClock):
+            stops = self.processor.engine.stops
+            stops.arm(min(stops.words[1], clock.blocks_until(when)))
+        elif self._ticker is not None:
+            self._ticker.hasten(max(0, when - clock.now()) / 1e9)
 
     def _tick_in(self, ns: int) -> None:
         """Leave the engine after so much wall time, even if most of it goes into exits."""

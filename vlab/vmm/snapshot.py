@@ -1,12 +1,13 @@
 """Snapshots: all that makes up a virtual machine at one moment, and the way back to it.
 
-What a processor and a monitor only remember of other things (translations, translated code, shadow tables) is no
-part of a snapshot. Taking one forgets it just as restoring one does, so that a guest that runs on after the one
-and a guest that runs on after the other do the same, exit for exit.
+What a processor and a monitor only remember of other things (translations, translated code, shadow tables)
+is no part of a snapshot. Taking one forgets it just as restoring one does, so that a guest that runs on after
+the one and a guest that runs on after the other do the same, exit for exit.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
@@ -47,8 +48,8 @@ class Text:
 class Snapshot:
     """A virtual machine at one moment: ``vm.snapshot()`` takes it, ``vm.restore`` goes there.
 
-    ``time_ns``: virtual time. ``pages``: content by guest frame number, of pages that are not all zero; None for
-    memory as the loader left it. ``taken``, ``waiting``: what was typed before, and what was on its way.
+    ``time_ns``: virtual time. ``pages``: content by guest frame number, of pages that are not all zero; None
+    for memory as the loader left it. ``taken``, ``waiting``: what was typed before, and what was on its way.
     """
 
     guest: str
@@ -98,8 +99,8 @@ class Snapshot:
 class Snapshots:
     """Takes and restores snapshots of one virtual machine.
 
-    guest: its name. reload: for a snapshot without pages, reads the guest's image and gives a function that loads
-    it into empty memory.
+    guest: its name. consoles: the serial one and the debug console. reload: for a snapshot without pages,
+    reads the guest's image and gives a function that loads it into cleared memory.
     """
 
     def __init__(
@@ -107,13 +108,12 @@ class Snapshots:
         guest: str,
         monitor: Monitor,
         consoles: tuple[Console, Console],
-        inputs: Inputs,
         reload: Callable[[], Callable[[], None]],
     ) -> None:
         self._guest = guest
         self._monitor = monitor
-        self._consoles = consoles
-        self._inputs = inputs
+        self.consoles: Final = consoles
+        self.inputs: Final = Inputs(monitor)
         self._reload = reload
         self.origin: Final = object()
 
@@ -126,8 +126,8 @@ class Snapshots:
         return self._monitor.on_processor(lambda _processor: self._take(earlier, memory))
 
     def _take(self, earlier: Snapshot | None, memory: bool) -> Snapshot:
-        monitor, inputs = self._monitor, self._inputs
-        clock, (console, debug_console) = monitor.clock, self._consoles
+        monitor, inputs = self._monitor, self.inputs
+        clock, (console, debug_console) = monitor.clock, self.consoles
         before = (earlier.pages if earlier is not None else None) or {}
         pages = copy_pages(monitor.memory.ram, before) if memory else None
         fresh = sum(content is not before.get(number) for number, content in (pages or {}).items())
@@ -175,7 +175,7 @@ class Snapshots:
     def restore(self, snapshot: Snapshot) -> None:
         """Go to another moment, of this virtual machine or of another with the same guest and monitor.
 
-        The guest stands still. Raises UnusableInput, with nothing changed, for a snapshot that does not fit here.
+        The guest stands still. Raises UnusableInput, with nothing changed, for a snapshot that does not fit.
         """
         self._check_standing("restore")
         self.check_fit(snapshot)
@@ -183,7 +183,7 @@ class Snapshots:
         self._monitor.on_processor(lambda _processor: self._restore(snapshot, load))
 
     def _restore(self, snapshot: Snapshot, load: Callable[[], None] | None) -> None:
-        monitor, inputs = self._monitor, self._inputs
+        monitor, inputs = self._monitor, self.inputs
         clock = monitor.clock
         clock.set(snapshot.time_ns)
         if isinstance(clock, DeterministicClock):
@@ -201,7 +201,7 @@ class Snapshots:
         self._forget_translations()
         monitor.ended, monitor.moment = snapshot.ended, snapshot.moment
         monitor.recorder.truncate(snapshot.mark)
-        for console, text in zip(self._consoles, (snapshot.console, snapshot.debug_console), strict=True):
+        for console, text in zip(self.consoles, (snapshot.console, snapshot.debug_console), strict=True):
             console.become(bytes(text), text.waited_for)
         known = snapshot.origin is self.origin and tuple(inputs.log[: len(snapshot.taken)]) == snapshot.taken
         log = inputs.log if known else [*snapshot.taken, *snapshot.waiting]
@@ -210,8 +210,8 @@ class Snapshots:
     def _check_standing(self, what: str) -> None:
         if self._monitor.in_guest:
             raise UnusableInput(
-                f"{what}: the guest is in the middle of an instruction; do it between two, in a predicate of run(), "
-                "not in a handler or console listener"
+                f"{what}: the guest is in the middle of an instruction; do it between two, in a predicate of "
+                "run(), not in a handler or console listener"
             )
 
     def check_fit(self, snapshot: Snapshot) -> None:
@@ -226,16 +226,19 @@ class Snapshots:
         for what, ours, theirs in here:
             if ours != theirs:
                 raise UnusableInput(
-                    f"snapshot: it was taken with {what} {theirs!r} and this VM has {ours!r}; make one that is alike"
+                    f"snapshot: it was taken with {what} {theirs!r} and this VM has {ours!r}; "
+                    "make a VM that is alike"
                 )
         build = register_image.build_of(monitor.processor.engine.layout)
         if snapshot.registers.build != build:
             raise UnusableInput(
-                f"snapshot: it holds registers in the layout {snapshot.registers.build}, and the emulator here has "
-                f"{build}; restore it with the unicorn release that it was taken with"
+                f"snapshot: it holds registers in the layout {snapshot.registers.build}, and the emulator "
+                f"here has {build}; restore it with the unicorn release that it was taken with"
             )
         if len(snapshot.mark.counts) != len(monitor.recorder.counts):
-            raise UnusableInput("snapshot: it counts other reasons for exits; restore it with the vlab that took it")
+            raise UnusableInput(
+                "snapshot: it counts other reasons for exits; restore it with the vlab that took it"
+            )
         self._check_devices(snapshot)
 
     def _check_devices(self, snapshot: Snapshot) -> None:
@@ -248,10 +251,19 @@ class Snapshots:
             ours = chips["disk"].save()
             assert isinstance(ours, ParavirtualDiskState)
             if ours.image_digest != theirs.image_digest:
-                raise UnusableInput("snapshot: it was taken with another disk image; give this VM the same one")
+                raise UnusableInput(
+                    "snapshot: it was taken with another disk image; give this VM the same one"
+                )
 
 
-# --- memory and text --------------------------------------------------------------------------------------
+# --- memory and text --------------------------------------------------------------------------------
+
+
+def state_hash(monitor: Monitor) -> str:
+    """Digest of what the guest can know of itself: registers and memory."""
+    digest = hashlib.sha256(repr(monitor.guest_state()).encode())
+    digest.update(monitor.memory.ram)
+    return digest.hexdigest()
 
 
 def copy_pages(ram: memoryview, earlier: Mapping[int, bytes]) -> dict[int, bytes]:

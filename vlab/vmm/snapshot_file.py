@@ -1,15 +1,14 @@
 """Snapshot files: a virtual machine at one moment, to go on from anywhere and at any time.
 
-Layout, little-endian: magic (8 bytes), format version (u16), flags (u16, zero), length of the header (u32), length
-of the whole file (u64), SHA-256 of the header (32 bytes); the header, JSON in UTF-8; the sections, each a zlib
-stream whose lengths and SHA-256 are in the header. The section "pages" holds the pages that are not all zero, one
-after another, in the order of the guest frame numbers (u32) in "frames". The states of the chips are in the header,
-as ``vlab.devices.state`` encodes them.
+Layout, little-endian: magic (8 bytes), format version (u16), flags (u16, zero), length of the header (u32),
+length of the whole file (u64), SHA-256 of the header (32 bytes); the header, JSON in UTF-8; the sections,
+each a zlib stream whose lengths and SHA-256 are in the header. The section "pages" holds the pages that are
+not all zero, one after another, in the order of the guest frame numbers (u32) in "frames". The states of the
+chips are in the header, as ``vlab.devices.state`` encodes them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import struct
@@ -40,19 +39,19 @@ FORMAT: Final = 1
 _PREFIX: Final = struct.Struct("<8sHHIQ32s")
 _LEVEL: Final = 1  # of compression: pages are many, and patience is short
 _MOST_HEADER: Final = 64 << 20
-_PLAIN: Final = ("guest", "monitor", "paging", "memory_bytes", "time_ns", "skipped_ns", "tsc_offset", "moment")
+_PLAIN: Final = (
+    "guest", "monitor", "paging", "memory_bytes", "time_ns", "skipped_ns", "tsc_offset", "moment",
+)  # fmt: skip
 
 
 class SnapshotFileError(UnusableInput):
     """A file that cannot be read or written as a snapshot; the message is one line that says why."""
 
 
-# --- writing ----------------------------------------------------------------------------------------------
+# --- writing ----------------------------------------------------------------------------------------
 
 
-def save(
-    path: str | PathLike[str], snapshot: Snapshot, settings: factory.Settings, loaded: Loaded
-) -> None:
+def save(path: str | PathLike[str], snapshot: Snapshot, settings: factory.Settings, loaded: Loaded) -> None:
     """Write a snapshot to a file, whole or not at all. Raises SnapshotFileError."""
     pages = snapshot.pages or {}
     frames = sorted(pages)
@@ -102,7 +101,7 @@ class _Section:
 
 def _describe(snapshot: Snapshot) -> dict[str, object]:
     registers, mark, ended = snapshot.registers, snapshot.mark, snapshot.ended
-    return {name: getattr(snapshot, name) for name in _PLAIN} | {
+    rest: dict[str, object] = {
         "registers": {
             "build": registers.build,
             "step_due": registers.step_due,
@@ -122,6 +121,7 @@ def _describe(snapshot: Snapshot) -> dict[str, object]:
         "waited_for": [snapshot.console.waited_for, snapshot.debug_console.waited_for],
         "waiting": [[each.time, each.data.hex()] for each in snapshot.waiting],
     }
+    return {name: getattr(snapshot, name) for name in _PLAIN} | rest
 
 
 def _describe_machine(settings: factory.Settings, loaded: Loaded) -> dict[str, object]:
@@ -141,7 +141,7 @@ def _describe_machine(settings: factory.Settings, loaded: Loaded) -> dict[str, o
     }
 
 
-# --- reading ----------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------
 
 
 def load(path: str | PathLike[str]) -> Saved:
@@ -248,7 +248,7 @@ class Saved:
             raise _wrong(self._path, error) from error
 
     def snapshot(self, board: Board) -> Snapshot:
-        """Give the snapshot. board: that of the virtual machine it is for, which knows the types of its chips."""
+        """Give the snapshot. board: of the virtual machine it is for: it knows the types of the chips."""
         try:
             return self._snapshot(board)
         except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
@@ -267,7 +267,7 @@ class Saved:
         return Snapshot(
             **{name: header[name] for name in _PLAIN},
             registers=RegisterImage(file=sections["registers"], **header["registers"]),
-            msrs=dict(map(_numbers, header["msrs"])),
+            msrs={int(number): int(value) for number, value in header["msrs"]},
             state=dict(zip(header["state"], _numbers(header["state"].values()), strict=True)),
             devices={name: decode(types[name], data) for name, data in encoded.items() if name in types},
             mark=_mark(header["mark"]),
@@ -296,7 +296,7 @@ def _stop(data: Sequence[Any] | None) -> Stop | None:
     if data is None:
         return None
     kind, story, exit_code = data
-    return dataclasses.replace(Stop(StopKind(kind), str(story)), exit_code=exit_code)
+    return Stop(StopKind(kind), str(story), exit_code)
 
 
 def _numbers(values: Iterable[Any]) -> tuple[int, ...]:
@@ -306,7 +306,7 @@ def _numbers(values: Iterable[Any]) -> tuple[int, ...]:
     return numbers
 
 
-# --- refusals ---------------------------------------------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------------
 
 
 def _damaged(path: str | PathLike[str], what: str) -> SnapshotFileError:

@@ -29,6 +29,12 @@ class Ticker:
             if earlier:
                 self._condition.notify()
 
+    def hasten(self, seconds: float) -> None:
+        """Ring in ``seconds`` from now, unless it is to ring before that anyway."""
+        with self._condition:
+            if self._when is None or self._when > time.monotonic() + seconds:
+                self.set(seconds)
+
     def cancel(self) -> None:
         """Do not ring."""
         with self._condition:

@@ -3,7 +3,7 @@
 The machine puts the image at F0000 and once more below 4 GiB, and starts the processor at its reset vector.
 The firmware initialises the chips through their ports alone, fills in the vector table and the BIOS data
 area, and boots the first sector of the vlab disk (`vlab.devices.paravirtual_disk`). What it offers is
-listed in docs at `README.md` beside this file; `tables` makes the MP and ACPI tables, which the host puts
+listed in `README.md` beside this file; `tables` makes the MP and ACPI tables, which the host puts
 beside it.
 """
 
