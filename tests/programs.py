@@ -1,4 +1,5 @@
-"""Tiny guests for tests, as machine code: 32-bit protected mode at 1 MiB, entered through a Multiboot header.
+"""Tiny guests for tests, as machine code: 32-bit protected mode at 1 MiB, entered through a Multiboot header,
+or 64-bit mode, entered through an ELF header.
 
 Each function gives bytes; `guest` makes an image of them that any VM boots. Nothing here needs an assembler.
 """
@@ -12,6 +13,8 @@ LOAD = 0x100000
 STACK = 0x9000
 CODE = LOAD + 37
 """Where the first byte of a program runs, with STACK in ESP."""
+CODE64 = LOAD + 120
+"""The same for a 64-bit program."""
 SCRATCH = 0x8000
 """Memory that nothing else uses; TICKS is in it."""
 TICKS = SCRATCH
@@ -31,6 +34,14 @@ def image(code: bytes) -> bytes:
     header = struct.pack("<III", 0x1BADB002, flags, -(0x1BADB002 + flags) & 0xFFFFFFFF)
     set_up = b"\xbc" + struct.pack("<I", STACK)  # mov esp, STACK
     return header + struct.pack("<5I", LOAD, LOAD, 0, 0, LOAD + 32) + set_up + code
+
+
+def image64(code: bytes) -> bytes:
+    """A 64-bit ELF image that runs `code` at CODE64 in long mode, over tables that map the low 4 GiB."""
+    size = 120 + len(code)
+    header = b"\x7fELF\2\1\1" + bytes(9)
+    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, CODE64, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 1, 7, 0, LOAD, LOAD, size, size, 0x1000) + code
 
 
 def guest(directory: Path, code: bytes, name: str = "guest") -> Path:
@@ -99,14 +110,3 @@ def timer(then: bytes = STI_HALT, hertz: int = 100) -> bytes:
     load = b"\x0f\x01\x15" + struct.pack("<I", registers_at)  # lgdt [registers_at]
     load += b"\x0f\x01\x1d" + struct.pack("<I", registers_at + 6)  # lidt [registers_at + 6]
     return load + chips + b"\xfb" + then + handler + gdt + idt + registers
-
-
-def image64(code: bytes) -> bytes:
-    """A 64-bit ELF image that runs `code` at CODE64 in long mode, over tables that map the low 4 GiB."""
-    size = 120 + len(code)
-    header = b"\x7fELF\2\1\1" + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, CODE64, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    return header + struct.pack("<IIQQQQQQ", 1, 7, 0, LOAD, LOAD, size, size, 0x1000) + code
-
-
-CODE64 = LOAD + 120

@@ -215,7 +215,8 @@ def test_pauses_and_looks_at_random_moments_leave_no_trace(
     rng = random.Random(seed)
     with open_vm(tmp_path, BUSY, trace="full") as vm:
         looks: list[Callable[[], object]] = [
-            vm.registers, vm.state_hash, vm.disassemble, lambda: vm.walk(CODE), lambda: vm.exits.total, vm.pause,
+            vm.registers, vm.state_hash, vm.disassemble, lambda: vm.walk(CODE), lambda: vm.exits.total,
+            vm.pause,
         ]  # fmt: skip
         vm.start()
         for _ in range(3000):

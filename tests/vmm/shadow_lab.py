@@ -29,7 +29,8 @@ DIRECT = 0x80000000
 
 
 class ShadowLab:
-    """One guest in one paging mode. All its tables lie from ROOT on; ``take`` gives the next page of there."""
+    """One guest in one paging mode. All its tables lie from ROOT on; ``take`` gives the next page of
+    there."""
 
     def __init__(self, machine: Machine, mode: PagingMode, *, protect: bool, frames: int = 128) -> None:
         self.machine = machine
@@ -68,7 +69,8 @@ class ShadowLab:
         self.memory.ram[gpa : gpa + self.entry_size] = value.to_bytes(self.entry_size, "little")
 
     def place(self, linear: int, level: int, root: int | None = None, flags: int = ALL) -> int:
-        """Give the address of the entry of ``level`` for ``linear``; tables on the way are made with ``flags``."""
+        """Give the address of the entry of ``level`` for ``linear``; tables on the way are made with
+        ``flags``."""
         table = self.root if root is None else root
         for row in LEVELS[self.mode]:
             address = table + (linear >> row.shift & row.index_mask) * self.entry_size
@@ -81,7 +83,14 @@ class ShadowLab:
         raise AssertionError(f"level {level} is none of {self.mode}")
 
     def map(
-        self, linear: int, gpa: int, flags: int, *, size: int = 4096, root: int | None = None, upper: int = ALL
+        self,
+        linear: int,
+        gpa: int,
+        flags: int,
+        *,
+        size: int = 4096,
+        root: int | None = None,
+        upper: int = ALL,
     ) -> int:
         """Map a page; give the address of its entry."""
         level = next(row.level for row in LEVELS[self.mode] if 1 << row.shift == size)
@@ -120,7 +129,8 @@ class ShadowLab:
         self.space.stale = False
 
     def use(self, linear: int, access: Access) -> int | Fault | Unbacked:
-        """Access an address as the guest does, with exits where the MMU asks for them: host address or failure."""
+        """Access an address as the guest does, with exits where the MMU asks for them: host address or
+        failure."""
         for _ in range(3):
             result = self.mmu(linear, access)
             if isinstance(result, Translation):

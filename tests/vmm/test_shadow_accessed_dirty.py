@@ -52,7 +52,9 @@ def test_a_read_sets_accessed_and_a_write_dirty_in_the_last_entry(
         assert bits(guest, LINEAR) == expected(guest, "A")
         guest.use(LINEAR, FETCH)
         assert bits(guest, LINEAR) == expected(guest, "A")
-        assert isinstance(guest.mmu(LINEAR, WRITE), Fault), "a clean page is read-only, to see the first write"
+        assert isinstance(guest.mmu(LINEAR, WRITE), Fault), (
+            "a clean page is read-only, to see the first write"
+        )
         guest.use(LINEAR, USER_WRITE)
         assert bits(guest, LINEAR) == expected(guest, "AD")
         assert isinstance(guest.mmu(LINEAR, WRITE), Translation)

@@ -162,7 +162,7 @@ def test_a_page_table_in_use_cannot_be_written_without_an_exit(
 def test_a_small_mapping_of_a_page_table_is_caught_too(shadow_machine: Machine) -> None:
     with lab(shadow_machine, PagingMode.LONG) as guest:
         guest.map(LINEAR, PAGE, ALL)
-        alias = LINEAR + (1 << 30)
+        alias = LINEAR + (2 << 30)
         guest.map(alias, table_of(guest, LINEAR), ALL)
         guest.use(alias, WRITE)
         guest.use(LINEAR, READ)

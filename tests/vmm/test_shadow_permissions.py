@@ -116,7 +116,7 @@ def test_one_table_under_two_directories_keeps_their_rights_apart(shadow_machine
     with lab(shadow_machine, PagingMode.LONG) as guest:
         guest.map(LINEAR, PAGE, ALL)
         table = guest.entry(guest.place(LINEAR, 2)) & ~0xFFF
-        other = LINEAR + (1 << 30)
+        other = LINEAR + (2 << 30)
         guest.poke(guest.place(other, 2), table | P)
         assert guest.use(LINEAR, USER_WRITE) == guest.hpa(PAGE)
         assert isinstance(guest.use(other, USER_READ), Fault)

@@ -60,7 +60,7 @@ class Guest:
 
 
 SELFTEST_COMMAND_LINE = "skip=limit,port.ins_denied_memory"
-"""What the engine underneath is known to do otherwise than processors (docs/MACHINE.md) is left out by name."""
+"""What the engine is known to do otherwise than processors (docs/MACHINE.md) is left out by name."""
 
 _BUNDLED = (
     ("hello", Kind.BOOT_SECTOR, "a boot sector that prints one line through the BIOS"),
@@ -145,7 +145,14 @@ def _bundled(name: str, kind: Kind, summary: str) -> Guest:
     image = next(iter(sorted(IMAGES.glob(f"{name}.*"))), None)
     cmdline = SELFTEST_COMMAND_LINE if name == "selftest" else ""
     return Guest(
-        name, kind, summary, image, None, cmdline, available=image is not None, how_to_get="install vlab again"
+        name,
+        kind,
+        summary,
+        image,
+        None,
+        cmdline,
+        available=image is not None,
+        how_to_get="install vlab again",
     )
 
 

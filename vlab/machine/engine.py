@@ -39,9 +39,9 @@ _PG: Final = 1 << 31
 SLOW_BLOCKS: Final = 64
 """A port access and a reading of the time stamp counter take as long as so many basic blocks, 1 us.
 
-For a port that is an I/O cycle of the ISA bus: six clocks of 8 MHz, and the bridge before it. RDTSC is far quicker
-in hardware, but it is what delay loops are made of: without this a guest that waits a millisecond would ask for
-the time twenty thousand times."""
+For a port that is an I/O cycle of the ISA bus: six clocks of 8 MHz, and the bridge before it. RDTSC is far
+quicker in hardware, but it is what delay loops are made of: without this a guest that waits a millisecond
+would ask for the time twenty thousand times."""
 
 
 class Engine:

@@ -252,8 +252,8 @@ class Board:
     def restore(self, states: Mapping[str, DeviceState]) -> None:
         """Bring every chip back; they set their alarms again.
 
-        They drive their lines, too, so the interrupt controllers come last: what those have seen is in their own
-        states, and is not to be seen a second time.
+        They drive their lines, too, so the interrupt controllers come last: what those have seen is in their
+        own states, and is not to be seen a second time.
         """
         self.alarms.reset()
         chips = dict(self.devices)

@@ -164,8 +164,8 @@ def loading(settings: Settings, memory: GuestMemory) -> Callable[[], Callable[[]
         kernel = settings.guest.read_kernel()
         if _stamp(settings.guest) != stamp:
             raise UnusableInput(
-                f"guest: {settings.guest.kernel} was changed after this VM had read it, so there is no way back to "
-                "its start; make a new VM"
+                f"guest: {settings.guest.kernel} was changed after this VM had read it, "
+                "so there is no way back to its start; make a new VM"
             )
 
         def fill() -> None:

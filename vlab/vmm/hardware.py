@@ -164,7 +164,7 @@ class HardwareMonitor(Monitor):
             self._count(PHYSICAL_INTERRUPT)
 
     def _serve(self, code: int) -> bool:
-        """Handle one exit; True to run the guest again at once, False to have the loop outside look around."""
+        """Handle one exit; True to run the guest again at once, False for the loop outside to look around."""
         processor, recorder = self.processor, self.recorder
         exit_ = DECODERS[code](processor)
         if recorder.full:

@@ -59,7 +59,9 @@ class Missed:
 Outcome: TypeAlias = Done | NotUnderstood | Faulted | Missed
 
 
-def emulate(core: LiveCore, code: bytes, gpa: int, bus: DeviceSpace, translate: Translate | None = None) -> Outcome:
+def emulate(
+    core: LiveCore, code: bytes, gpa: int, bus: DeviceSpace, translate: Translate | None = None
+) -> Outcome:
     """Carry out the instruction at RIP, whose access to guest-physical ``gpa`` left the guest.
 
     code: up to 15 bytes from RIP. bus: the devices by guest-physical address. translate: the way to the other

@@ -8,29 +8,24 @@ the technique: the board, virtual time, idling, stop requests. A subclass says h
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Final, TypeVar
 
-from vlab.errors import UnusableInput
-from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
-from vlab.machine import register_image
 from vlab.machine.clock import FOREVER, Clock, DeterministicClock
-from vlab.machine.machine import Machine, Read, Write
+from vlab.machine.machine import Machine
 from vlab.machine.msrs import ModelSpecificRegisters
-from vlab.machine.processor import Processor
-from vlab.machine.register_image import RegisterImage
 from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
 from vlab.vmm.bell import Bell
-from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
+from vlab.vmm.board import Board
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.story import halted_story, reset_story
+from vlab.vmm.tenant import Tenant
 from vlab.vmm.ticker import Ticker
-from vlab.vmm.walks import GuestWalk, walk_guest
 
 T = TypeVar("T")
 
@@ -50,16 +45,12 @@ busy."""
 _APIC_ENABLE: Final = 1 << 11
 
 
-def _state(processor: Processor) -> CpuState:
-    return processor.core.state()
-
-
-class Monitor(ABC):
+class Monitor(Tenant):
     """One virtual machine on ``machine``. Not safe for use by two threads at once, except where said.
 
-    ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the next
-    run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the guest is to
-    have spent executing when ``on_moment`` is called, under the deterministic clock.
+    ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the
+    next run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the
+    guest is to have spent executing when ``on_moment`` is called, under the deterministic clock.
     """
 
     name: ClassVar[str]
@@ -68,26 +59,18 @@ class Monitor(ABC):
     def __init__(
         self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
     ) -> None:
-        self.machine = machine
-        self.memory = memory
-        self.board = board
-        self.clock = clock
+        super().__init__(machine, memory, board, clock)
         self.recorder = recorder
-        self.processor = machine.processor
-        self.core = machine.processor.core
         self.halted = False
-        self.in_guest = False
         self.closed = False
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
-        self.registers: RegisterImage | None = None
         self.msrs = ModelSpecificRegisters(self.core, self.processor.tsc)
         self.msrs.on_apic_base = lambda value: board.switch_local_apic(bool(value & _APIC_ENABLE))
         self._start = CpuState.reset()
         self._stop: Stop | None = None
         self._attention = False
         self._flush_code = True  # another guest's code may have been translated from these frames
-        self._windows: list[int] = []
         self._wake = Bell()
         self._inbox: deque[Callable[[], None]] = deque()
         self.exit_goal: int | None = None
@@ -354,41 +337,10 @@ class Monitor(ABC):
         self._occupy()
         self.clock.enter()
 
-    def _occupy(self) -> None:
-        machine, processor = self.machine, self.processor
-        if machine.occupant is not self:
-            if isinstance(machine.occupant, Monitor):
-                if machine.occupant.in_guest:
-                    raise UnusableInput(
-                        "VM: another virtual machine on this processor is in the middle of an instruction; look at "
-                        "this one between two, in a predicate of run(), not in a handler or console listener"
-                    )
-                machine.occupant.give_up_processor()
-            machine.occupant = self
-            if self.registers is None:
-                processor.load_registers(None)
-            else:
-                register_image.put(processor, self.registers)
-            self._take_processor(first=self.registers is None)
-
     def _leave(self) -> None:
         self.clock.leave()
         if self._ticker is not None:
             self._ticker.cancel()
-
-    def give_up_processor(self) -> None:
-        """Keep the registers: another virtual machine is about to run."""
-        if isinstance(self.clock, DeterministicClock):
-            self.clock.leave()  # the blocks of others are not this guest's time
-        self._keep_registers()
-        self.machine.occupant = None
-
-    def _keep_registers(self) -> None:
-        self.registers = register_image.take(self.processor)
-
-    @abstractmethod
-    def _take_processor(self, *, first: bool) -> None:
-        """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
 
     # --- snapshots --------------------------------------------------------------------------------------
 
@@ -404,67 +356,14 @@ class Monitor(ABC):
         }
 
     def restore_state(self, state: Mapping[str, int]) -> None:
-        """Take that back; registers and memory are in place. All that was made of them before is forgotten."""
+        """Take that back; registers and memory are in place. All that was made of them before is
+        forgotten.
+        """
         self.halted, self.at_exit = bool(state["halted"]), bool(state["at_exit"])
         self._attention, self._stop = bool(state["attention"]), None
         self.interrupts_delivered, self.active_at = state["interrupts_delivered"], state["active_at"]
         self.memory.a20 = bool(state["a20"])
         self._take_processor(first=False)
-
-    # --- looking ----------------------------------------------------------------------------------------
-
-    def on_processor(self, look: Callable[..., T], *arguments: object) -> T:
-        """Call ``look(processor, ...)`` with this virtual machine's registers on the processor."""
-        with self.machine.lock:
-            self._occupy()
-            return look(self.processor, *arguments)
-
-    def guest_state(self) -> CpuState:
-        """The registers as the guest sees them."""
-        return self.on_processor(_state)
-
-    def guest_paging(self) -> PagingControls:
-        """What steers the guest's own translation; this virtual machine is on the processor."""
-        return self.core.paging
-
-    def nested_paging(self) -> PagingControls | None:
-        """The nested tables that are under the guest's, None without."""
-        return None
-
-    def walk(self, linear: int) -> GuestWalk:
-        """Walk the guest's tables for a linear address, and the nested ones."""
-
-        def look(_processor: object) -> GuestWalk:
-            return walk_guest(
-                linear, self.guest_paging(), self._read_guest, self.nested_paging(), self.machine.memory.read
-            )
-
-        return self.on_processor(look)
-
-    def _read_guest(self, gpa: int, size: int) -> int:
-        hpa = self.memory.host_address(gpa)
-        return (1 << 8 * size) - 1 if hpa is None else self.machine.memory.read(hpa, size)
-
-    # --- devices in memory ------------------------------------------------------------------------------
-
-    def _add_windows(self) -> None:
-        """Show the APICs through device windows of the machine: no exit, the hardware calls the device."""
-        bus = self.board.memory_windows
-        for gpa in (LOCAL_APIC_BASE, IO_APIC_BASE):
-
-            def read(offset: int, size: int, gpa: int = gpa) -> int:
-                return bus.read(gpa + offset, size)
-
-            def write(offset: int, size: int, value: int, gpa: int = gpa) -> None:
-                bus.write(gpa + offset, size, value)
-
-            self.memory.add_window(gpa, self._window(read, write))
-
-    def _window(self, read: Read, write: Write) -> int:
-        """Take a device window of the machine's until ``close``."""
-        hpa = self.machine.window(read, write)
-        self._windows.append(hpa)
-        return hpa
 
     def _note_interrupt(self, vector: int) -> None:
         self.interrupts_delivered += 1
@@ -478,7 +377,4 @@ class Monitor(ABC):
         self.closed = True
         if self._ticker is not None:
             self._ticker.close()
-        while self._windows:
-            self.machine.give_back_window(self._windows.pop())
-        if self.machine.occupant is self:
-            self.machine.occupant = None
+        super().close()

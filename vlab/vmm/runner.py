@@ -174,12 +174,15 @@ class Runner:
             return None
         if not run.over.wait(_PATIENCE):
             raise VlabError(
-                f"pause: a handler of this VM has not returned for {_PATIENCE:g} seconds; interrupt what it waits for"
+                f"pause: a handler of this VM has not returned for {_PATIENCE:g} seconds; "
+                "interrupt what it waits for"
             )
         return self.wait(0) if run.background else run.stop
 
     def call(self, action: Callable[[], T]) -> T:
-        """Call ``action`` while the guest stands still, and give its result. Raises UnusableInput once closed."""
+        """Call ``action`` while the guest stands still, and give its result. Raises UnusableInput once
+        closed.
+        """
         run, lock = self._current, self.monitor.machine.lock
         if run is None or run.thread == threading.get_ident() or lock.mine:
             with lock:
@@ -225,7 +228,9 @@ class Runner:
 
 @contextmanager
 def _catching_interrupts(interrupt: Callable[[], None]) -> Iterator[list[int]]:
-    """Put KeyboardInterrupt off to the end of the block; ``interrupt`` is called at once, to bring it about."""
+    """Put KeyboardInterrupt off to the end of the block; ``interrupt`` is called at once, to bring it
+    about.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield []
         return

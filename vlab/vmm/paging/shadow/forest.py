@@ -108,8 +108,13 @@ class Forest:
         self.stale = True
         return found
 
-    def retire(self, root: ShadowTable) -> None:
-        """Throw a tree away that is not in use."""
+    def retire_unused(self, gpa: int) -> None:
+        """Throw the trees away whose top table is the guest's at ``gpa``, but not the one in use."""
+        for root in list(self.roots.values()):
+            if root.key[0] == gpa and root is not self.root:
+                self._retire(root)
+
+    def _retire(self, root: ShadowTable) -> None:
         del self.roots[root.key]
         self.stale = True
         self._release(root)
@@ -117,7 +122,7 @@ class Forest:
     def _retire_oldest(self) -> None:
         for root in self.roots.values():
             if root is not self.root:
-                self.retire(root)
+                self._retire(root)
                 return
         raise OutOfFrames
 

@@ -153,12 +153,8 @@ class Watch:
         changes = table.changes()
         if not changes:
             return False
-        forest = self._forest
-        for mirror in tuple(table.mirrors):
-            if forest.roots.get(mirror.key) is mirror and mirror is not forest.root:
-                forest.retire(
-                    mirror
-                )  # a top table that changes while it is not in use is being made or unmade
+        if table.upper:
+            self._forest.retire_unused(table.gpa)  # CR3 points elsewhere: it is being made or unmade
         for index in changes:
             self._drop(table, index)
         return True

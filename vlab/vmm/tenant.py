@@ -1,0 +1,144 @@
+"""A virtual machine's share of the computer: its turn on the processor, its windows, and a look at it.
+
+Several virtual machines may live on one machine. The one whose registers are on the processor is its
+occupant; whoever wants to run or be looked at takes its place, and the registers of the one before are kept.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
+
+from vlab.errors import UnusableInput
+from vlab.isa.paging import PagingControls
+from vlab.isa.state import CpuState
+from vlab.machine import register_image
+from vlab.machine.clock import Clock, DeterministicClock
+from vlab.machine.machine import Machine, Read, Write
+from vlab.machine.processor import Processor
+from vlab.machine.register_image import RegisterImage
+from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.walks import GuestWalk, walk_guest
+
+T = TypeVar("T")
+
+
+def _state(processor: Processor) -> CpuState:
+    return processor.core.state()
+
+
+class Tenant(ABC):
+    """One virtual machine on ``machine``.
+
+    ``in_guest``: its guest is in the middle of an instruction. ``registers``: kept while another one occupies
+    the processor, None before the first time.
+    """
+
+    def __init__(self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock) -> None:
+        self.machine = machine
+        self.memory = memory
+        self.board = board
+        self.clock = clock
+        self.processor = machine.processor
+        self.core = machine.processor.core
+        self.in_guest = False
+        self.registers: RegisterImage | None = None
+        self._windows: list[int] = []
+
+    # --- changing worlds --------------------------------------------------------------------------------
+
+    def _occupy(self) -> None:
+        machine, processor = self.machine, self.processor
+        if machine.occupant is not self:
+            if isinstance(machine.occupant, Tenant):
+                if machine.occupant.in_guest:
+                    raise UnusableInput(
+                        "VM: another virtual machine on this processor is in the middle of an instruction; "
+                        "look at this one between two, in a predicate of run(), "
+                        "not in a handler or console listener"
+                    )
+                machine.occupant.give_up_processor()
+            machine.occupant = self
+            if self.registers is None:
+                processor.load_registers(None)
+            else:
+                register_image.put(processor, self.registers)
+            self._take_processor(first=self.registers is None)
+
+    def give_up_processor(self) -> None:
+        """Keep the registers: another virtual machine is about to run."""
+        if isinstance(self.clock, DeterministicClock):
+            self.clock.leave()  # the blocks of others are not this guest's time
+        self._keep_registers()
+        self.machine.occupant = None
+
+    def _keep_registers(self) -> None:
+        self.registers = register_image.take(self.processor)
+
+    @abstractmethod
+    def _take_processor(self, *, first: bool) -> None:
+        """Set the processor up for this virtual machine, whose registers are loaded unless ``first``."""
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def on_processor(self, look: Callable[..., T], *arguments: object) -> T:
+        """Call ``look(processor, ...)`` with this virtual machine's registers on the processor."""
+        with self.machine.lock:
+            self._occupy()
+            return look(self.processor, *arguments)
+
+    def guest_state(self) -> CpuState:
+        """The registers as the guest sees them."""
+        return self.on_processor(_state)
+
+    def guest_paging(self) -> PagingControls:
+        """What steers the guest's own translation; this virtual machine is on the processor."""
+        return self.core.paging
+
+    def nested_paging(self) -> PagingControls | None:
+        """The nested tables that are under the guest's, None without."""
+        return None
+
+    def walk(self, linear: int) -> GuestWalk:
+        """Walk the guest's tables for a linear address, and the nested ones."""
+
+        def look(_processor: object) -> GuestWalk:
+            return walk_guest(
+                linear, self.guest_paging(), self._read_guest, self.nested_paging(), self.machine.memory.read
+            )
+
+        return self.on_processor(look)
+
+    def _read_guest(self, gpa: int, size: int) -> int:
+        hpa = self.memory.host_address(gpa)
+        return (1 << 8 * size) - 1 if hpa is None else self.machine.memory.read(hpa, size)
+
+    # --- devices in memory ------------------------------------------------------------------------------
+
+    def _add_windows(self) -> None:
+        """Show the APICs through device windows of the machine: no exit, the hardware calls the device."""
+        bus = self.board.memory_windows
+        for gpa in (LOCAL_APIC_BASE, IO_APIC_BASE):
+
+            def read(offset: int, size: int, gpa: int = gpa) -> int:
+                return bus.read(gpa + offset, size)
+
+            def write(offset: int, size: int, value: int, gpa: int = gpa) -> None:
+                bus.write(gpa + offset, size, value)
+
+            self.memory.add_window(gpa, self._window(read, write))
+
+    def _window(self, read: Read, write: Write) -> int:
+        """Take a device window of the machine's until ``close``."""
+        hpa = self.machine.window(read, write)
+        self._windows.append(hpa)
+        return hpa
+
+    def close(self) -> None:
+        """Give everything back to the machine."""
+        while self._windows:
+            self.machine.give_back_window(self._windows.pop())
+        if self.machine.occupant is self:
+            self.machine.occupant = None
