@@ -256,7 +256,7 @@ def test_a_guest_that_leaves_its_memory_ends_in_a_story_or_goes_on(
 
 
 def endless_page_fault() -> tuple[bytes, dict[int, bytes]]:
-    """A long-mode program that jumps to where nothing is mapped, and the #PF handler is there too; its stack is
+    """A long-mode program that jumps to where nothing is mapped, as the #PF handler does; its stack is
     a new one each time. Gives the code and the tables (address -> content) that it needs.
     """
     nowhere, gdt, tss, idt, registers = 0x2_0000_0000, 0x9000, 0x9100, 0x9200, 0x9400

@@ -122,6 +122,9 @@ def test_one_table_under_two_directories_keeps_their_rights_apart(shadow_machine
         assert isinstance(guest.use(other, USER_READ), Fault)
         assert isinstance(guest.use(other, WRITE), Fault)
         assert guest.use(other, READ) == guest.hpa(PAGE)
+        assert guest.use(LINEAR, USER_WRITE) == guest.hpa(PAGE)
+        assert isinstance(guest.use(other, USER_READ), Fault), "the other directory withholds more"
+        assert isinstance(guest.use(other, WRITE), Fault)
 
 
 def test_nx_means_nothing_to_a_guest_in_legacy_paging(shadow_machine: Machine) -> None:

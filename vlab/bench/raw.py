@@ -16,7 +16,7 @@ from vlab.machine.engine import CODE_CACHE
 from vlab.machine.layout import RESERVED, HostLayout
 from vlab.machine.memory import PhysicalMemory
 from vlab.machine.power_on import power_on
-from vlab.machine.registers import INTERCEPTS
+from vlab.machine.registers import INTERCEPTS, RIP
 
 _start = uclib["uc_emu_start"]  # a function object of our own, thinner than the binding's method
 _start.argtypes = (ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_size_t)
@@ -24,7 +24,7 @@ _stop = uclib["uc_emu_stop"]
 _stop.argtypes = (ctypes.c_void_p,)
 
 _CODE: Final = b"\x0f\xa2\xeb\xfc"  # again: cpuid; jmp again
-_AT, _AFTER = 0x1000, 0x1002
+_AT: Final = 0x1000
 _SIZE: Final = 2 << 20
 
 
@@ -62,15 +62,18 @@ class RawStop:
         layout = power_on(library, self._memory, host)
         intercepts = ctypes.c_uint64.from_address(layout.env + layout.vmcb + INTERCEPTS)
         intercepts.value |= InterceptMisc1.CPUID.mask
+        env = (ctypes.c_char * layout.size).from_address(layout.env)
+        self._words = memoryview(env).cast("B")[: layout.size // 8 * 8].cast("Q")
+        self._words[RIP] = _AT
         self._memory.bytes[_AT : _AT + len(_CODE)] = _CODE
-        hook = InterruptHook(lambda engine, _number, _data: _stop(engine))
+        hook = InterruptHook(lambda engine, _number: _stop(engine))
         library.add_hook("interrupt", hook if in_python else ctypes.c_void_p(STOP_FUNCTION), 0)
 
     def stops(self, count: int) -> None:
         """Start and be stopped, ``count`` times."""
-        handle, start = ctypes.c_void_p(self._library.handle), _start
+        handle, start, words = ctypes.c_void_p(self._library.handle), _start, self._words
         for _ in range(count):
-            start(handle, _AFTER, 0, 0, 0)
+            start(handle, words[RIP] + 2, 0, 0, 0)
 
 
 def _new() -> Uc:

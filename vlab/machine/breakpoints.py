@@ -90,7 +90,12 @@ class Breakpoints:
 
     def _instruction(self, _engine: int, address: int, _size: int, _data: int) -> None:
         """Stop before an instruction with a breakpoint, unless RFLAGS.RF says to go on (APM2 13.1.4)."""
-        if self._core.words[_EFLAGS] & _RF:
+        if self._hit:  # the trap of the instruction before comes first
+            self._stop(self._hit)
+            return
+        words = self._core.words
+        if words[_EFLAGS] & _RF:
+            words[_EFLAGS] &= ~_RF  # the engine would keep it until a block ends without a direct jump
             return
         met = sum(
             1 << point.number

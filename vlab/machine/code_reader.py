@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from vlab.machine import registers as reg
-from vlab.machine.core import LiveCore
+from typing import NamedTuple
+
+from vlab.machine.core import CS_BASE, LiveCore
 from vlab.machine.decode_assist import SystemInstruction, decode
 from vlab.machine.faults import CpuFault
-from vlab.machine.instructions import LONGEST, PREFIXES, REX, prefix_count
+from vlab.machine.instructions import LONGEST, prefix_count
 from vlab.machine.memory import PhysicalMemory
 from vlab.machine.mmu import Mmu, NestedFault
+from vlab.machine.registers import CR3, HFLAGS, RIP
 
 _LONG64 = 5  # LiveCore.mode_code
-_CACHED_PAGES = 1024
+_CACHED = 4096
+_MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
+_NEVER = -1  # no byte's value
+
+
+class _Site(NamedTuple):
+    """An instruction that was seen: CR3, hflags and the base of CS then, the physical address of its first
+    byte and that byte, its length without prefixes, RIP after it, and the two bytes behind its prefixes.
+    """
+
+    root: int
+    hflags: int
+    base: int
+    place: int
+    first: int
+    length: int
+    following: int
+    opcode: bytes
 
 
 class CodeReader:
@@ -25,13 +44,14 @@ class CodeReader:
         self._core = core
         self._memory = memory
         self._mmu = mmu
-        self._frames: dict[tuple[int, int], int] = {}
+        self._words, self._words32, self._bytes = core.words, core.engine.words32, memory.bytes
+        self._sites: dict[int, _Site] = {}
         self._fetched: dict[tuple[int, bool], int] = {}
         self.exact = False
 
     def forget(self) -> None:
         """Drop cached translations."""
-        self._frames.clear()
+        self._sites.clear()
         self._fetched.clear()
 
     @property
@@ -40,7 +60,7 @@ class CodeReader:
         core = self._core
         if core.mode_code == _LONG64:
             return core.rip
-        return core.segment("cs").base + core.rip & 0xFFFFFFFF
+        return self._words[CS_BASE] + core.rip & _MASK32
 
     def fetch(self, size: int = LONGEST) -> bytes:
         """Read up to ``size`` instruction bytes at RIP, but none of a page that is not mapped."""
@@ -75,30 +95,61 @@ class CodeReader:
         return decode(self._core, self.fetch())
 
     def prefix_count(self) -> int:
-        """Give the number of prefix bytes at RIP; cheap for an instruction that has none."""
-        first, long_mode = self._first_byte(), self._core.mode_code == _LONG64
-        if first in PREFIXES or (long_mode and first in REX):
-            return prefix_count(self.fetch(), long_mode=long_mode)
-        return 0
+        """Give the number of prefix bytes at RIP."""
+        return prefix_count(self.fetch(), long_mode=self._core.mode_code == _LONG64)
 
-    def _first_byte(self) -> int:
-        """Give the byte at RIP from a small cache of translations.
+    def successor(self, length: int) -> int:
+        """Give RIP after the instruction at RIP, which has ``length`` bytes beside its prefixes.
 
-        The instruction has just been executed from there. Should the page have been remapped under the same
-        CR3 meanwhile, the byte tells prefix from opcode all the same, wrongly only if both pages hold the
-        same intercepted opcode behind different prefixes.
+        It comes from a cache, for exits happen at the same places again and again. Should a page have been
+        remapped under the same CR3 meanwhile, the first byte tells prefix from opcode all the same, wrongly
+        only if both pages hold the same intercepted opcode behind different prefixes.
         """
-        core, linear = self._core, self.linear_rip
-        key = (linear >> 12, core.words[reg.CR3])
-        frame = self._frames.get(key)
-        if frame is None:
-            try:
-                frame = self._mmu.translate(linear & ~0xFFF, core.paging)
-            except (CpuFault, NestedFault):
-                return 0
-            if frame >= self._memory.size:
-                return 0
-            if len(self._frames) > _CACHED_PAGES:
-                self._frames.clear()
-            self._frames[key] = frame
-        return self._memory.bytes[frame | linear & 0xFFF]
+        words = self._words
+        site = self._sites.get(words[RIP])
+        if site is not None:
+            root, hflags, base, place, first, size, following, _ = site
+            if (
+                size == length
+                and self._bytes[place] == first
+                and hflags == self._words32[HFLAGS]
+                and root == words[CR3]
+                and base == words[CS_BASE]
+            ):
+                return following
+        return self._look(length).following
+
+    def opcode(self) -> bytes:
+        """Give the first two bytes behind the prefixes of the instruction at RIP, from the same cache."""
+        words = self._words
+        site = self._sites.get(words[RIP])
+        now = words[CR3], self._words32[HFLAGS], words[CS_BASE]
+        if site is None or site[:3] != now or self._bytes[site.place] != site.first:
+            site = self._look(2)
+        return site.opcode
+
+    def _look(self, length: int) -> _Site:
+        """Read the instruction at RIP and remember it."""
+        core, words, long_mode = self._core, self._words, self._core.mode_code == _LONG64
+        code, rip = self.fetch(), words[RIP]
+        start = prefix_count(code, long_mode=long_mode)
+        following = rip + start + length & (_MASK64 if long_mode else _MASK32)
+        try:
+            place = self._mmu.translate(self.linear_rip, core.paging)
+        except (CpuFault, NestedFault):
+            place = self._memory.size
+        first = code[0] if code and place < self._memory.size else _NEVER
+        site = _Site(
+            words[CR3],
+            self._words32[HFLAGS],
+            words[CS_BASE],
+            place if first != _NEVER else 0,
+            first,
+            length,
+            following,
+            code[start : start + 2],
+        )
+        if len(self._sites) >= _CACHED:
+            self._sites.clear()
+        self._sites[rip] = site
+        return site

@@ -22,6 +22,8 @@ _GDTR: Final = reg.SEGMENTS + 8 * reg.SEGMENT_SIZE
 _IDTR: Final = _GDTR + reg.SEGMENT_SIZE
 _CS_FLAGS: Final = (_PLACES["cs"] + 20) // 4  # as indexes of 32-bit words
 _SS_FLAGS: Final = (_PLACES["ss"] + 20) // 4
+CS_BASE: Final = (_PLACES["cs"] + 8) // 8
+"""Index of the code segment's base among the 64-bit words of the register file."""
 _BASES: Final = tuple((_PLACES[name] + 8) // 8 for name in ("ds", "es", "ss"))
 
 _ARITHMETIC: Final = 0x8D5

@@ -256,13 +256,13 @@ class Library:
         _reg_write(self._handle, UC_X86_REG_TR, ctypes.byref(value))
 
     def read_msr(self, number: int) -> int:
-        """Read a model-specific register: 0 where the library has none."""
+        """Read a model-specific register; only before guest mode, where it would end the process."""
         msr = _Msr(number, 0)
         _reg_read(self._handle, UC_X86_REG_MSR, ctypes.byref(msr))
         return int(msr.value)
 
     def write_msr(self, number: int, value: int) -> None:
-        """Write a model-specific register."""
+        """Write a model-specific register; only before guest mode."""
         _reg_write(self._handle, UC_X86_REG_MSR, ctypes.byref(_Msr(number, value)))
 
     def read_flags(self) -> int:

@@ -153,7 +153,8 @@ class Engine:
         words, pending, stop = self._stop_words, self._interrupt_request, self._library.stop
 
         def exited(_engine: int, number: int) -> None:
-            if self._refused is None and self._raised is None:
+            # A system call that is stepped over has asked for its stop before the #DB of the step comes.
+            if self._refused is None and self._raised is None and self._instruction == STOPPED:
                 if number == VMEXIT_VINTR:
                     pending.value = 0  # else the window would be reported again and again
                 try:

@@ -39,7 +39,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get("VLAB_HELPER", "").lower() in ("off", "0", "no"):
         return None, "off, as VLAB_HELPER says"
     source = resources.files("vlab.machine").joinpath("helper.c").read_bytes()
-    name = f"helper-{hashlib.sha256(source).hexdigest()[:16]}-{platform.machine().lower()}{_suffix()}"
+    digest = hashlib.sha256(source).hexdigest()[:16]
+    name = f"helper-{digest}-{sys.platform}-{platform.machine().lower()}{_suffix()}"
     path = _directory() / name
     if not path.exists() and (problem := _build(source, path)):
         return None, problem
@@ -56,13 +57,16 @@ def _suffix() -> str:
 
 
 def _directory() -> Path:
+    """Give the place for the helper, by the same rules as the cache of guests (``vlab.guests.store``)."""
     if override := os.environ.get("VLAB_CACHE"):
-        return Path(override) / "helper"
+        return Path(override).expanduser().absolute() / "helper"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", tempfile.gettempdir())) / "vlab" / "helper"
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "vlab" / "Cache" / "helper"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "vlab" / "helper"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlab" / "helper"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "vlab" / "helper"
 
 
 def _build(source: bytes, path: Path) -> str:

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from vlab.isa.control import CR4
+from vlab.isa.msr import Msr
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
 from vlab.machine import control_registers, engine, system_calls
 from vlab.machine.breakpoints import BREAKPOINT
 from vlab.machine.core import LiveCore
-from vlab.machine.decode_assist import GROUP_7, INVD, WRITE_CR, SystemInstruction
+from vlab.machine.decode_assist import INVD, WRITE_CR, SystemInstruction
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.instructions import software_interrupt
 from vlab.machine.port_gate import PORT_FAULT
@@ -46,6 +48,8 @@ CR_MANDATORY: Final = (1 << 0 | 1 << 4 | 1 << 8) << 16 | 1 << 8
 DR_MANDATORY: Final = 0xFF << 16
 """Writes of debug registers."""
 
+_LAST_COUNTER: Final = 3
+_ICEBP: Final = b"\xf1"
 _SELECTIVE: Final = 0xA
 """The bits of CR0 whose change is no CR0_SEL_WRITE: TS and MP (APM2 15.8.1)."""
 
@@ -56,10 +60,6 @@ def _deliver_exception(processor: Processor, number: int) -> int | None:
 
 def _undefined(processor: Processor, _number: int) -> int | None:
     return processor.raise_fault(CpuFault(Vector.UD))
-
-
-def _protected(processor: Processor, _number: int) -> int | None:
-    return processor.raise_fault(CpuFault(Vector.GP, 0))
 
 
 def _pass_on(_processor: Processor, number: int) -> int | None:
@@ -110,6 +110,18 @@ def _cpuid(processor: Processor, _number: int) -> int | None:
 
 def _time_stamp(processor: Processor, number: int) -> int | None:
     processor.read_time_stamp(with_aux=number == ENGINE_EXIT + SvmExit.RDTSCP)
+    return None
+
+
+def _performance_counter(processor: Processor, _number: int) -> int | None:
+    """RDPMC: the counters of the MSRs, which count nothing; kernels read them at power-off."""
+    core, words = processor.core, processor.core.words
+    number = words[1] & 0xFFFFFFFF
+    if number > _LAST_COUNTER or (core.cpl and not core.cr4 & CR4.PCE.mask):
+        return processor.raise_fault(CpuFault(Vector.GP, 0))
+    value = processor.msrs.read(Msr.PERF_CTR0 + number) or 0
+    words[0], words[2] = value & 0xFFFFFFFF, value >> 32 & 0xFFFF
+    processor.skip(2)
     return None
 
 
@@ -226,11 +238,12 @@ def _carry_out(
 # --- exits that several instructions share in the engine ----------------------------------------------------
 
 
+_RDTSC: Final = b"\x0f\x31"
+
+
 def _which_time_stamp(processor: Processor) -> int:
     """RDTSC, or RDTSCP: 0F 31 and 0F 01 F9."""
-    instruction = processor.code.decode()
-    scp = instruction is not None and instruction.opcode == GROUP_7
-    return ENGINE_EXIT + (SvmExit.RDTSCP if scp else SvmExit.RDTSC)
+    return ENGINE_EXIT + (SvmExit.RDTSC if processor.code.opcode() == _RDTSC else SvmExit.RDTSCP)
 
 
 def _which_invalidation(processor: Processor) -> int:
@@ -238,6 +251,12 @@ def _which_invalidation(processor: Processor) -> int:
     instruction = processor.code.decode()
     invd = instruction is not None and instruction.opcode == INVD
     return ENGINE_EXIT + (SvmExit.INVD if invd else SvmExit.WBINVD)
+
+
+def _which_undefined(processor: Processor) -> int:
+    """#UD, or ICEBP, which the engine does not know."""
+    icebp = processor.fetch()[processor.code.prefix_count() :][:1] == _ICEBP
+    return ENGINE_EXIT + (SvmExit.ICEBP if icebp else SvmExit.EXCP_UD)
 
 
 def _which_msr(processor: Processor) -> int:
@@ -249,6 +268,7 @@ SHARED: Final[dict[int, Callable[[Processor], int]]] = {
     ENGINE_EXIT + SvmExit.RDTSC: _which_time_stamp,
     ENGINE_EXIT + SvmExit.WBINVD: _which_invalidation,
     ENGINE_EXIT + SvmExit.MSR: _which_msr,
+    ENGINE_EXIT + SvmExit.EXCP_UD: _which_undefined,
 }
 """For numbers of ``Engine.run`` that stand for several things: what gives the right one."""
 
@@ -274,7 +294,7 @@ def _make_table() -> dict[int, Handler]:
         SvmExit.MSR: _msr,
         SvmExit.RDTSC: _time_stamp,
         SvmExit.RDTSCP: _time_stamp,
-        SvmExit.RDPMC: _protected,
+        SvmExit.RDPMC: _performance_counter,
         SvmExit.SWINT: _software_interrupt,
         SvmExit.ICEBP: _icebp,
         SvmExit.INVD: _nothing,

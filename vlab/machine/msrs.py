@@ -24,6 +24,11 @@ _ADDRESSES: Final = {Msr.LSTAR, Msr.CSTAR, Msr.KERNEL_GS_BASE, Msr.SYSENTER_ESP,
 _SEGMENT_BASES: Final = {Msr.FS_BASE: "fs", Msr.GS_BASE: "gs"}
 _READ_ONLY: Final = {Msr.MTRR_CAP, Msr.PATCH_LEVEL, Msr.MCG_CAP}
 _WRITE_ONLY: Final = {Msr.PRED_CMD}
+_VALID: Final = {
+    Msr.APIC_BASE: 0xFF_FFFF_F900,  # 40 bits of address, AE and BSC; there is no x2APIC
+    Msr.TSC_AUX: 0xFFFFFFFF,
+}
+"""The bits that exist, of registers where setting another one is #GP."""
 
 _SCE, _LME, _LMA, _NXE, _SVME = 1, 1 << 8, 1 << 10, 1 << 11, 1 << 12
 _EFER_WRITABLE: Final = _SCE | _LME | _NXE
@@ -64,7 +69,7 @@ class ModelSpecificRegisters:
     def write(self, number: int, value: int) -> bool:
         """Set the register; False for #GP, with nothing changed."""
         msr = find(number)
-        if msr is None or msr in _READ_ONLY:
+        if msr is None or msr in _READ_ONLY or value & ~_VALID.get(msr, value):
             return False
         if (msr in _ADDRESSES or msr in _SEGMENT_BASES) and not canonical(value):
             return False

@@ -68,7 +68,10 @@ class Checkpoints:
 
     def add(self, snapshot: Snapshot, *, pinned: bool) -> None:
         """Keep one more, newer than all others; let some of those go if there are too many."""
-        self._kept.append(Checkpoint(snapshot, pinned))
+        new, last = Checkpoint(snapshot, pinned), self.last
+        if last is not None and not last.pinned and last.position == new.position:
+            self._remove(len(self._kept) - 1)  # it was taken here before, when the guest first came along
+        self._kept.append(new)
         self._owners.update(map(id, (snapshot.pages or {}).values()))
         while len(self._kept) > 1 and (len(self._kept) > self._count or self.nbytes > self._limit):
             self._remove(self._least_useful())

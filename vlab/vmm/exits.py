@@ -7,7 +7,9 @@ qualification numbers of a trace record. Sections are those of AMD APM vol. 2, r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, TypeAlias, get_args
 
 from vlab.isa.vectors import name as vector_name
@@ -192,10 +194,19 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
 
 def qualification(exit_: Exit) -> tuple[int, int]:
     """Give an exit's two numbers for a trace record."""
-    names = _FIELDS[type(exit_)]
-    if not names:
-        return 0, 0
-    return getattr(exit_, names[0]), getattr(exit_, names[1]) if len(names) > 1 else 0
+    return _QUALIFICATION[type(exit_)](exit_)
 
 
-_FIELDS: Final = {kind: tuple(kind.__dataclass_fields__) for kind in EXIT_TYPES}
+def _reader(kind: type[Exit]) -> Callable[[Exit], tuple[int, int]]:
+    """Give the function that reads the two numbers of an exit of this kind."""
+    match tuple(kind.__dataclass_fields__):
+        case ():
+            return lambda _exit: (0, 0)
+        case (name,):
+            only = attrgetter(name)
+            return lambda exit_: (only(exit_), 0)
+        case names:
+            return attrgetter(*names)
+
+
+_QUALIFICATION: Final = {kind: _reader(kind) for kind in EXIT_TYPES}

@@ -177,10 +177,10 @@ class HardwareMonitor(Monitor):
                 recorder.counts[CODE[type(exit_)]] += 1
             if verdict is not RESUME:
                 self._follow(verdict)
-        if self.exit_goal is not None and recorder.total >= self.exit_goal:
-            self.at_exit = True
+        if self.halted or self.board.interrupt or self._stop is not None:
             return False
-        return not (self.halted or self.board.interrupt or self._stop is not None)
+        self.at_exit = self.exit_goal is not None and recorder.total >= self.exit_goal
+        return not self.at_exit
 
     def _handle_recorded(self, exit_: Exit) -> None:
         """Handle an exit and keep a record of it."""

@@ -247,12 +247,12 @@ class History:
     @contextmanager
     def _once_more(self) -> Iterator[None]:
         """Run through what was before: no checkpoint is taken or dropped, no console listener hears it."""
-        self._again = True
+        self._again = self._monitor.hurry = True
         for console in self._snapshots.consoles:
             console.again = True
         try:
             yield
         finally:
-            self._again = False
+            self._again = self._monitor.hurry = False
             for console in self._snapshots.consoles:
                 console.again = False

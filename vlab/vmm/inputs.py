@@ -36,6 +36,7 @@ class Inputs:
         self._alarm = monitor.board.alarms.alarm(self._arrive)
         self.log: list[Input] = []
         self.taken = 0
+        self._typed = 0
 
     def type(self, data: bytes) -> None:
         """Type; the guest stands still. What was typed in a past that lay ahead is given up."""
@@ -43,19 +44,22 @@ class Inputs:
         if not isinstance(monitor.clock, DeterministicClock):
             self._give(data)
             return
-        soon = monitor.clock.now() + LATENCY_NS
-        self.log[self.taken :] = self.on_their_way()
-        self.log.append(Input(max(soon, self.log[-1].time if self.log else 0), data))
+        soon, log = monitor.clock.now() + LATENCY_NS, self.log
+        del log[max(self._typed, self.taken) :]
+        log.append(Input(max(soon, log[-1].time if log else 0), data))
+        self._typed = len(log)
         self._set_alarm()
 
     def on_their_way(self) -> tuple[Input, ...]:
         """Give what was typed and has not arrived yet."""
-        soon = self._monitor.clock.now() + LATENCY_NS
-        return tuple(each for each in self.log[self.taken :] if each.time <= soon)
+        return tuple(self.log[self.taken : self._typed])
 
-    def restore(self, log: list[Input], taken: int) -> None:
-        """Go to another moment; the clock and the board are there already."""
-        self.log, self.taken = log, taken
+    def restore(self, log: list[Input], taken: int, waiting: int) -> None:
+        """Go to another moment, at which so many of the log were taken, and so many more on their way.
+
+        The clock and the board are there already.
+        """
+        self.log, self.taken, self._typed = log, taken, taken + waiting
         self._set_alarm()
 
     def _arrive(self) -> None:

@@ -50,7 +50,8 @@ class Monitor(Tenant):
 
     ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the
     next run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the
-    guest is to have spent executing when ``on_moment`` is called, under the deterministic clock.
+    guest is to have spent executing when ``on_moment`` is called, under the deterministic clock. ``hurry``: do
+    not sleep while the guest idles.
     """
 
     name: ClassVar[str]
@@ -75,6 +76,7 @@ class Monitor(Tenant):
         self._inbox: deque[Callable[[], None]] = deque()
         self.exit_goal: int | None = None
         self.at_exit = False
+        self.hurry = False
         self.moment: int | None = None
         self.on_moment: Callable[[], None] = lambda: None
         self._requested: Stop | None = None
@@ -198,7 +200,8 @@ class Monitor(Tenant):
                 self.on_moment()
             attention = self._attention
             self._offer_interrupt()
-            self._attention = attention  # that an acknowledgement changed the line is no news
+            # That the acknowledgement itself changed the line is no news; that the guest ended in it is.
+            self._attention = attention or self._stop is not None
         self._arm()
         self.in_guest = True
         try:
@@ -290,7 +293,7 @@ class Monitor(Tenant):
             clock.skip(max(0, wait))
             return False
         self._wake.silence()
-        if self._requested is None and not self._inbox:
+        if self._requested is None and not self._inbox and not self.hurry:
             self._sleep(min(wait, 50_000_000) / 1e9)
         if isinstance(clock, DeterministicClock) and wait <= 50_000_000:
             clock.skip(max(0, wait))

@@ -205,14 +205,16 @@ class Snapshots:
             console.become(bytes(text), text.waited_for)
         known = snapshot.origin is self.origin and tuple(inputs.log[: len(snapshot.taken)]) == snapshot.taken
         log = inputs.log if known else [*snapshot.taken, *snapshot.waiting]
-        inputs.restore(log, len(snapshot.taken))
+        inputs.restore(log, len(snapshot.taken), len(snapshot.waiting))
 
     def _check_standing(self, what: str) -> None:
+        """Refuse in mid-instruction; between two, see to it that what was asked for before is done."""
         if self._monitor.in_guest:
             raise UnusableInput(
                 f"{what}: the guest is in the middle of an instruction; do it between two, in a predicate of "
                 "run(), not in a handler or console listener"
             )
+        self._monitor.run_inbox()
 
     def check_fit(self, snapshot: Snapshot) -> None:
         """Raise UnusableInput if the snapshot cannot be restored here."""

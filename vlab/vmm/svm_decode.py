@@ -6,6 +6,7 @@ Sections are those of AMD APM vol. 2, rev. 3.42, appendix C.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from vlab.isa.svm_exits import SvmExit
@@ -38,6 +39,11 @@ def _decode_exception(vector: int) -> Callable[[Processor], Exit]:
     return lambda processor: exits.ExceptionExit(vector, processor.info1)
 
 
+# The same few of these come again and again, and making an exit costs more than looking it up.
+_cpuid = lru_cache(maxsize=256)(exits.Cpuid)
+_msr_access = lru_cache(maxsize=256)(exits.MsrAccess)
+
+
 def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
     """For each SVM exit code, how the exit is made of what the processor left."""
 
@@ -45,14 +51,14 @@ def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
         return lambda _processor: exit_
 
     def cpuid(processor: Processor) -> Exit:
-        words = processor.core.words
-        return exits.Cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
+        words32 = processor.engine.words32
+        return _cpuid(words32[0], words32[2])  # EAX, ECX
 
     table: dict[int, Callable[[Processor], Exit]] = {
         SvmExit.CPUID: cpuid,
         SvmExit.HLT: always(exits.Halt()),
         SvmExit.VINTR: always(exits.InterruptWindow()),
-        SvmExit.MSR: lambda p: exits.MsrAccess(p.core.words[1] & 0xFFFFFFFF, p.info1),
+        SvmExit.MSR: lambda p: _msr_access(p.core.words[1] & 0xFFFFFFFF, p.info1),
         SvmExit.NPF: lambda p: exits.NestedPageFault(p.info2, p.info1),
         SvmExit.INVLPG: lambda p: exits.InvalidatePage(p.info1),
         SvmExit.RDTSC: always(exits.TimeStampRead(0)),
