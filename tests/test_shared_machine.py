@@ -88,7 +88,10 @@ def alternate(vms: list[vlab.VM], slice_: Callable[[vlab.VM], Stop]) -> list[Sto
 def test_registers_of_every_kind_survive_the_others_turns(
     make: Callable[..., vlab.VM], monitors: tuple[str, str]
 ) -> None:
-    vms = [make(signature(0x1111 * (n + 1), turns=400_000), monitor=monitor) for n, monitor in enumerate(monitors)]
+    vms = [
+        make(signature(0x1111 * (n + 1), turns=400_000), monitor=monitor)
+        for n, monitor in enumerate(monitors)
+    ]
     turns: list[int] = []
 
     def slice_(vm: vlab.VM) -> Stop:

@@ -43,7 +43,7 @@ class Fuzzer:
         """Run stream ``seed`` for at most ``BLOCKS`` blocks and ``EXITS`` exits; give what ended it."""
         bench = self.bench
         stream = streams.make(seed)
-        bench.ram[0 : 0xC0000] = bytes(0xC0000)
+        bench.ram[0:0xC0000] = bytes(0xC0000)
         for address, data in stream.memory.items():
             bench.poke(address, data)
         bench.processor.load_registers(None)

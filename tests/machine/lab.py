@@ -104,7 +104,9 @@ class Bench:
         self.poke(at, data)
         self.engine.flush_code()
 
-    def gate32(self, vector: int, offset: int, *, selector: int = CODE32, kind: int = 14, dpl: int = 0) -> None:
+    def gate32(
+        self, vector: int, offset: int, *, selector: int = CODE32, kind: int = 14, dpl: int = 0
+    ) -> None:
         gate = Gate.make(kind, selector, offset, dpl)
         self.poke(IDT + 8 * vector, int(gate).to_bytes(8, "little"))
 

@@ -11,7 +11,16 @@ from random import Random
 from vlab.isa.descriptors import pack_segment
 from vlab.isa.state import CpuState, Segment, TableRegister
 
-CODE, DATA, STACK, GDT, IDT, TSS, TSS2, LDT = 0x10000, 0x20000, 0x30000, 0x1000, 0x2000, 0x4000, 0x4800, 0x5000
+CODE, DATA, STACK, GDT, IDT, TSS, TSS2, LDT = (
+    0x10000,
+    0x20000,
+    0x30000,
+    0x1000,
+    0x2000,
+    0x4000,
+    0x4800,
+    0x5000,
+)
 PML4, LEGACY, PAE = 0x80000, 0x90000, 0xA0000
 RAM = 4 << 20
 WINDOW = 0xFEE00000
@@ -70,7 +79,9 @@ class Maker:
 
     def selector(self) -> int:
         r = self.random
-        return r.randrange(40) << 3 | r.choice((0, 0, 0, 3, 4, 7, 1)) if r.random() < 0.95 else r.getrandbits(16)
+        return (
+            r.randrange(40) << 3 | r.choice((0, 0, 0, 3, 4, 7, 1)) if r.random() < 0.95 else r.getrandbits(16)
+        )
 
     # --- code -------------------------------------------------------------------------------------------
 
@@ -115,7 +126,9 @@ class Maker:
                 + (CODE + r.randrange(96)).to_bytes(4, "little")[:width]
                 + self.selector().to_bytes(2, "little")
             )
-        push = b"".join(b"\x68" + (self.value() & 0x7FFFFFFF).to_bytes(4, "little") for _ in range(r.randrange(6)))
+        push = b"".join(
+            b"\x68" + (self.value() & 0x7FFFFFFF).to_bytes(4, "little") for _ in range(r.randrange(6))
+        )
         return push + bytes((r.choice((0xCF, 0xCB, 0xCA)),)) + r.randbytes(2)
 
     def privileged(self) -> bytes:
@@ -158,7 +171,10 @@ class Maker:
         return int(pack_segment(Segment(0, base, limit, attributes))).to_bytes(8, "little")
 
     def gate(self, attributes: int) -> bytes:
-        offset, selector = CODE + self.random.randrange(128), self.selector() if self.random.random() < 0.4 else 8
+        offset, selector = (
+            CODE + self.random.randrange(128),
+            self.selector() if self.random.random() < 0.4 else 8,
+        )
         high = (offset & 0xFFFF0000) | (attributes & 0xFF) << 8 | self.random.randrange(4)
         return (high << 32 | selector << 16 | offset & 0xFFFF).to_bytes(8, "little")
 

@@ -68,7 +68,9 @@ def test_an_intercepted_into_needs_overflow(lab: Bench) -> None:
         ("f7f3", 0, 0), ("624608", 5, 0), ("0f0b", 6, 0), ("8ed8", 13, 0xFFF8), ("8ed0", 13, 0xFFF8), ("ff2e", 13, 0xFFF8),
     ],
 )  # fmt: skip
-def test_an_exception_arrives_with_its_error_code(lab: Bench, code: str, vector: int, error_code: int) -> None:
+def test_an_exception_arrives_with_its_error_code(
+    lab: Bench, code: str, vector: int, error_code: int
+) -> None:
     lab.intercept(0xFFFFFFFF)
     state = lab.flat32()
     state.rax, state.rsi = 0xFFF8, DATA

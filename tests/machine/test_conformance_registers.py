@@ -41,7 +41,11 @@ def odd(lab: Bench) -> CpuState:
     number = 0x1111_2222_0000_0000
     for field in fields(CpuState):
         number += 0x0000_0101_0001_0203
-        if field.name.startswith("r") and field.name not in ("rip", "rflags") or field.name in ("cr2", "star", "lstar"):
+        if (field.name.startswith("r") and field.name not in ("rip", "rflags")) or field.name in (
+            "cr2",
+            "star",
+            "lstar",
+        ):
             setattr(state, field.name, number)
     for place, name in enumerate(("es", "ds", "fs", "gs")):
         setattr(state, name, Segment(0x11 * place + 3, 0x1000 * place + 5, 0xFFFF0 + place, 0xC93))
@@ -80,7 +84,9 @@ def test_a_state_that_is_loaded_reads_back(lab: Bench) -> None:
         assert read == other
 
 
-@pytest.mark.parametrize("flags", [0x2, 0x3, 0x46, 0x8D7, 0x400 | 2, 0xCD7, 0x3202, 0x4202, 0x40202, 0x200202])
+@pytest.mark.parametrize(
+    "flags", [0x2, 0x3, 0x46, 0x8D7, 0x400 | 2, 0xCD7, 0x3202, 0x4202, 0x40202, 0x200202]
+)
 def test_flags_survive_the_way_into_the_engine_and_back(lab: Bench, flags: int) -> None:
     """Arithmetic flags and DF are kept lazily while the engine runs."""
     state = lab.flat32()
@@ -165,7 +171,9 @@ def to_user(lab: Bench) -> CpuState:
 def real_to_protected(lab: Bench) -> CpuState:
     """LGDT; MOV CR0; far jump; data segments."""
     lab.poke(DATA, b"\xff\0" + GDT.to_bytes(4, "little"))
-    lab.code("660f0116 0000 660f20c0 6683c801 0f22c0 66".replace(" ", "") + selector_jump(CODE + 0x100, CODE32))
+    lab.code(
+        "660f0116 0000 660f20c0 6683c801 0f22c0 66".replace(" ", "") + selector_jump(CODE + 0x100, CODE32)
+    )
     lab.code(f"66b8{DATA32:02x}00 8ed8 8ec0 8ed0 90 f4", CODE + 0x100)
     return lab.real()
 
@@ -194,7 +202,9 @@ def long_to_user(lab: Bench) -> CpuState:
 
 
 def to_virtual_8086(lab: Bench) -> CpuState:
-    code = "".join(f"68{value.to_bytes(4, 'little').hex()}" for value in (0, 0, DATA >> 4, 0, DATA >> 4, 0xFF00, 0x23202))
+    code = "".join(
+        f"68{value.to_bytes(4, 'little').hex()}" for value in (0, 0, DATA >> 4, 0, DATA >> 4, 0xFF00, 0x23202)
+    )
     lab.code(code + f"68{(CODE >> 4).to_bytes(4, 'little').hex()} 6800010000 cf")
     lab.code("0fa2", CODE + 0x100)
     return lab.flat32()

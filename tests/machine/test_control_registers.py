@@ -206,7 +206,9 @@ def test_breakpoint_addresses_are_kept(lab: Bench, register: int) -> None:
     assert lab.core.debug_register(register) == 0xFFFF_8000_0000_1234
 
 
-@pytest.mark.parametrize(("number", "written", "read"), [(6, 0, 0xFFFF0FF0), (7, 0, 0x400), (7, 0x401, 0x401)])
+@pytest.mark.parametrize(
+    ("number", "written", "read"), [(6, 0, 0xFFFF0FF0), (7, 0, 0x400), (7, 0x401, 0x401)]
+)
 def test_fixed_bits_of_dr6_and_dr7_read_as_one(lab: Bench, number: int, written: int, read: int) -> None:
     state = lab.flat32()
     state.rax = written

@@ -41,7 +41,12 @@ def test_the_table_of_instructions_has_every_bit_that_is_an_instruction() -> Non
         ("1d", 3), ("1d", 6), ("1d", 9), ("1d", 11), ("1d", 12), ("1d", 13), ("1d", 16), ("1d", 17), ("xd", 11),
         ("xd", 26), ("7b", 7),
     }  # fmt: skip
-    words = {"1d": ident.FEATURES_EDX, "1c": ident.FEATURES_ECX, "xc": ident.EXTENDED_ECX, "7b": ident.LEAF_7_EBX}
+    words = {
+        "1d": ident.FEATURES_EDX,
+        "1c": ident.FEATURES_ECX,
+        "xc": ident.EXTENDED_ECX,
+        "7b": ident.LEAF_7_EBX,
+    }
     words["xd"] = ident.EXTENDED_EDX & ~ident.FEATURES_EDX | 1 << 11 | 1 << 26
     shown = {(name, bit) for name, word in words.items() for bit in range(32) if word >> bit & 1}
     assert shown == set(_FEATURES) | others

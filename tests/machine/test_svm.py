@@ -13,9 +13,9 @@ from vlab.isa.state import CpuState, Segment, TableRegister
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vmcb import (
     EventInjection,
+    IntCtl,
     InterceptMisc1,
     InterceptMisc2,
-    IntCtl,
     NestedControl,
     VmcbControl,
     VmcbSave,
@@ -31,7 +31,9 @@ M1, M2 = InterceptMisc1, InterceptMisc2
 class World:
     """One VMCB and the monitor's side of it."""
 
-    def __init__(self, lab: Bench, state: CpuState, misc1: int = 0, misc2: int = 0, exceptions: int = 0) -> None:
+    def __init__(
+        self, lab: Bench, state: CpuState, misc1: int = 0, misc2: int = 0, exceptions: int = 0
+    ) -> None:
         self.lab = lab
         self.vmcb = lab.machine.frames.allocate()
         lab.memory.zero(self.vmcb, 0x1000)
@@ -161,13 +163,24 @@ def test_two_guests_keep_their_registers_apart(lab: Bench, world: Callable[..., 
         for guest, state in zip(worlds, (one, two), strict=True):
             assert guest.run() == SvmExit.CPUID
             now = lab.core.state()
-            for name in ("rax", "rsp", "cr2", "cr3", "efer", "star", "cs", "ss", "tr", "gdtr", "rip", "rflags"):
+            for name in (
+                "rax",
+                "rsp",
+                "cr2",
+                "cr3",
+                "efer",
+                "star",
+                "cs",
+                "ss",
+                "tr",
+                "gdtr",
+                "rip",
+                "rflags",
+            ):
                 assert getattr(now, name) == getattr(state, name), name
 
 
-def test_vmrun_leaves_the_other_general_registers_alone(
-    lab: Bench, world: Callable[..., World]
-) -> None:
+def test_vmrun_leaves_the_other_general_registers_alone(lab: Bench, world: Callable[..., World]) -> None:
     """RBX of one guest shows in the other, unless the monitor switches the whole register file."""
     lab.code("ffc3 0fa2 f4", CODE + 0x100)
     one, two = lab.flat32(), lab.flat32()
@@ -346,7 +359,9 @@ def test_an_event_survives_the_way_through_eventinj(lab: Bench, event: Event) ->
     assert event_of(int(injection_of(event)), lab.processor) == event
 
 
-def test_a_virtual_interrupt_exits_when_the_guest_can_take_it(lab: Bench, world: Callable[..., World]) -> None:
+def test_a_virtual_interrupt_exits_when_the_guest_can_take_it(
+    lab: Bench, world: Callable[..., World]
+) -> None:
     guest = world(lab.flat32(), misc1=M1.VINTR.mask)
     lab.code("40 fb 40 40 40 f4")
     guest.control.int_ctl = IntCtl(0).replace(V_IRQ=1)

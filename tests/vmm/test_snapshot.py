@@ -348,9 +348,14 @@ def test_a_snapshot_of_another_kind_of_machine_is_refused(tmp_path: Path) -> Non
             f"snapshot: it was taken with guest 'one.bin' and this VM has 'two.bin'{tail}"
         )
     with vlab.VM(path, memory="8M") as vm:
-        assert refusal(vm, moment) == f"snapshot: it was taken with memory '4096K' and this VM has '8192K'{tail}"
+        assert (
+            refusal(vm, moment) == f"snapshot: it was taken with memory '4096K' and this VM has '8192K'{tail}"
+        )
     with vlab.VM(path, memory="4M", monitor="none") as vm:
-        assert refusal(vm, moment) == f"snapshot: it was taken with monitor 'hardware' and this VM has 'none'{tail}"
+        assert (
+            refusal(vm, moment)
+            == f"snapshot: it was taken with monitor 'hardware' and this VM has 'none'{tail}"
+        )
 
 
 @pytest.mark.skipif(("hardware", "shadow") not in WAYS, reason="no shadow paging")
