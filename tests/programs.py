@@ -44,6 +44,11 @@ def image64(code: bytes) -> bytes:
     return header + struct.pack("<IIQQQQQQ", 1, 7, 0, LOAD, LOAD, size, size, 0x1000) + code
 
 
+def sector(code: bytes) -> bytes:
+    """A boot sector: 16-bit code at 0000:7C00, started by the firmware."""
+    return code + bytes(510 - len(code)) + b"\x55\xaa"
+
+
 def guest(directory: Path, code: bytes, name: str = "guest") -> Path:
     """Write an image of `code` and give its path, which VM() takes."""
     path = directory / f"{name}.bin"

@@ -40,7 +40,7 @@ from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.verdicts import Verdict
 
 BUSY = timer(
-    then=count_down(60_000, increment(SCRATCH + 8)) + count_down(40, say("ab")) + leave(0), hertz=2000
+    then=count_down(200_000, increment(SCRATCH + 8)) + count_down(40, say("ab")) + leave(0), hertz=2000
 )
 """A guest with all that can happen: plain work, timer interrupts, ports; it ends by itself."""
 

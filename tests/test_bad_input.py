@@ -22,6 +22,7 @@ from tests.programs import (
     UD2,
     guest,
     image,
+    image64,
     leave,
     out,
     say,
@@ -252,6 +253,39 @@ def test_a_guest_that_leaves_its_memory_ends_in_a_story_or_goes_on(
         if stop.final:
             assert "rip=" in stop.story
         assert len(vm.state_hash()) == 64
+
+
+def endless_page_fault() -> tuple[bytes, dict[int, bytes]]:
+    """A long-mode program that jumps to where nothing is mapped, as the #PF handler does; its stack is
+    a new one each time. Gives the code and the tables (address -> content) that it needs.
+    """
+    nowhere, gdt, tss, idt, registers = 0x2_0000_0000, 0x9000, 0x9100, 0x9200, 0x9400
+    code = b"\x0f\x01\x14\x25" + struct.pack("<I", registers)  # lgdt [registers]
+    code += b"\x0f\x01\x1c\x25" + struct.pack("<I", registers + 16)  # lidt [registers + 16]
+    code += bytes.fromhex("66 B8 18 00 0F 00 D8")  # mov ax, 18h; ltr ax
+    code += b"\x48\xb8" + struct.pack("<Q", nowhere) + b"\xff\xe0"  # mov rax, nowhere; jmp rax
+    return code, {
+        gdt: struct.pack("<5Q", 0, 0, 0x00AF9B000000FFFF, 0x0000890000000067 | tss << 16, 0),
+        tss + 36: struct.pack("<Q", 0x8800),  # IST1
+        idt + 14 * 16: struct.pack("<HHBBHII", 0, 0x10, 1, 0x8E, 0, nowhere >> 32, 0),
+        registers: struct.pack("<HQ6xHQ", 39, gdt, 255, idt),
+    }
+
+
+@pytest.mark.parametrize("monitor", ["none", "hardware"])
+def test_a_fault_that_its_own_handler_repeats_for_ever_can_be_stopped(tmp_path: Path, monitor: str) -> None:
+    code, tables = endless_page_fault()
+    path = tmp_path / "storm.elf"
+    path.write_bytes(image64(code))
+    with vlab.VM(path, memory="4M", monitor=monitor) as vm:
+        for address, content in tables.items():
+            vm.memory[address : address + len(content)] = content
+        assert vm.run(timeout=0.2).kind == StopKind.TIMEOUT
+        assert vm.registers().cr2 == vm.registers().rip == 0x2_0000_0000
+        vm.start()
+        stop = vm.pause()
+        assert stop is not None
+        assert stop.kind == StopKind.PAUSED
 
 
 @pytest.mark.parametrize("clock", ["deterministic", "realtime"])

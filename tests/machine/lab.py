@@ -45,15 +45,24 @@ class Bench:
         self.base = self.machine.frames.allocate(RAM, LARGE_PAGE)
         self.ram = self.memory.bytes[self.base : self.base + RAM]
         self._words = self.memory.bytes.cast("Q")
-        self.root = self._table()
-        for address in range(0, RAM, LARGE_PAGE):
-            self.map(address, self.base + address, large=True)
+        self._nested: list[int] = []
+        self._tables_used = 0
         self.reset()
 
     def _table(self) -> int:
-        table = self.machine.frames.allocate(PAGE)
+        if self._tables_used == len(self._nested):
+            self._nested.append(self.machine.frames.allocate(PAGE))
+        table = self._nested[self._tables_used]
+        self._tables_used += 1
         self.memory.zero(table, PAGE)
         return table
+
+    def _map_ram(self) -> None:
+        """Build nested tables for the guest's memory, forgetting what tests had added."""
+        self._tables_used = 0
+        self.root = self._table()
+        for address in range(0, RAM, LARGE_PAGE):
+            self.map(address, self.base + address, large=True)
 
     def map(self, gpa: int, hpa: int, *, large: bool = False, flags: int = 7) -> None:
         """Map a page of the guest's physical memory."""
@@ -69,6 +78,7 @@ class Bench:
     def reset(self) -> None:
         """Power the processor on anew, clear memory and put the tables in."""
         processor = self.processor
+        self._map_ram()
         processor.load_registers(None)
         processor.msrs.values.clear()
         processor.msrs.tsc_offset = 0
@@ -84,6 +94,10 @@ class Bench:
         self.poke(GDT + TSS_SELECTOR, tss.to_bytes(16, "little"))
         self.intercept()
         self.engine.flush_code()
+        self.be_patient()
+
+    def be_patient(self) -> None:
+        """Let the next run take ``PATIENCE`` blocks."""
         stops = self.engine.stops
         stops.arm(stops.words[0] + PATIENCE)
 

@@ -1,4 +1,4 @@
-"""What the tests of snapshots and replay share: guests that do something at every turn, and their whole state."""
+"""What the tests of snapshots and replay share: a guest that is always busy, its whole state."""
 
 from __future__ import annotations
 

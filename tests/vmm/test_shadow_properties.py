@@ -132,7 +132,7 @@ def test_random_edits_and_accesses_agree_with_the_guests_tables(
     shadow_machine: Machine, mode: PagingMode, protect: bool
 ) -> None:
     @given(STEPS, st.sampled_from([LEAST, 128]))
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     def run(steps: list[tuple], frames: int) -> None:  # type: ignore[type-arg]
         with lab(shadow_machine, mode, protect=protect, frames=frames) as guest:
             player = Player(guest)

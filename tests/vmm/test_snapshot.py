@@ -9,11 +9,8 @@ import numpy as np
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, SPIN, count_down, guest, leave, out, say, store
+from tests.programs import CPUID, SCRATCH, SPIN, count_down, guest, increment, leave, say, store
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
-from vlab.errors import UnusableInput
-from vlab.guests.catalogue import find
-from vlab.machine.machine import Machine
 from vlab.session import VM
 from vlab.vmm import monitors
 from vlab.vmm.inputs import LATENCY_NS
@@ -63,6 +60,35 @@ def test_a_guest_that_was_never_interrupted_ends_the_same(name: str, monitor: st
         finish(vm)
         assert outcome(vm) == expected
         assert vm.exits.digest() == trace
+
+
+def test_nothing_is_left_of_the_tables_that_were_in_use_before(
+    tmp_path: Path, way: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that goes to and fro between two address spaces and writes to the tables of the other one."""
+    one, two = 0x10000, 0x11000
+    load = [b"\xb8" + place.to_bytes(4, "little") + b"\x0f\x22\xd8" for place in (one, two)]  # mov cr3
+    code = (
+        store(one, 0x12007) + store(two, 0x12007) + store(0x12000, 0x13007) + store(0x13000, 0x83)
+        + bytes.fromhex("0F20E0 83C820 0F22E0") + load[0]  # CR4.PAE, CR3
+        + bytes.fromhex("B9800000C0 0F32 0D00010000 0F30")  # EFER.LME
+        + bytes.fromhex("0F20C0 0D00000080 0F22C0")  # CR0.PG
+        + count_down(40, increment(two + 8) + load[1] + increment(one + 8) + load[0])
+        + leave(0)
+    )  # fmt: skip
+    monkeypatch.setattr("vlab.vmm.monitor.CHUNK_BLOCKS", 1)
+    with vlab.VM(guest(tmp_path, code), memory="4M", **way, trace="full") as vm:
+        for number in range(10, 13):
+            vm.run(lambda vm, n=number: vm.memory[two + 8] >= n, timeout=20)
+            moment = vm.snapshot()
+            ends = set()
+            for further in (0, 16, 32, 48, 64):  # some of them are in the other address space
+                run_for(vm, further)
+                vm.restore(moment)
+                finish(vm)
+                ends.add((*outcome(vm), vm.exits.digest()))
+                vm.restore(moment)
+            assert len(ends) == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -325,121 +351,3 @@ def test_under_the_realtime_clock_a_snapshot_can_be_restored(tmp_path: Path) -> 
         vm.send("def")
         vm.run(until="def", timeout=20)
         assert vm.console.text == "def"
-
-
-# --- refusals ---------------------------------------------------------------------------------------------
-
-
-def refusal(vm: vlab.VM, moment: object) -> str:
-    before = outcome(vm)
-    with pytest.raises(UnusableInput) as caught:
-        vm.restore(moment)  # type: ignore[arg-type]
-    assert outcome(vm) == before
-    return str(caught.value)
-
-
-def test_a_snapshot_of_another_kind_of_machine_is_refused(tmp_path: Path) -> None:
-    path = guest(tmp_path, SPIN, "one")
-    with vlab.VM(path, memory="4M") as vm:
-        moment = vm.snapshot()
-    tail = "; make a VM that is alike"
-    with vlab.VM(guest(tmp_path, SPIN, "two"), memory="4M") as vm:
-        assert refusal(vm, moment) == (
-            f"snapshot: it was taken with guest 'one.bin' and this VM has 'two.bin'{tail}"
-        )
-    with vlab.VM(path, memory="8M") as vm:
-        assert (
-            refusal(vm, moment) == f"snapshot: it was taken with memory '4096K' and this VM has '8192K'{tail}"
-        )
-    with vlab.VM(path, memory="4M", monitor="none") as vm:
-        assert (
-            refusal(vm, moment)
-            == f"snapshot: it was taken with monitor 'hardware' and this VM has 'none'{tail}"
-        )
-
-
-@pytest.mark.skipif(("hardware", "shadow") not in WAYS, reason="no shadow paging")
-def test_a_snapshot_with_another_paging_is_refused(tmp_path: Path) -> None:
-    path = guest(tmp_path, SPIN)
-    with vlab.VM(path, memory="4M") as vm, vlab.VM(path, memory="4M", paging="shadow") as other:
-        assert refusal(other, vm.snapshot()) == (
-            "snapshot: it was taken with paging 'nested' and this VM has 'shadow'; make a VM that is alike"
-        )
-
-
-def test_a_snapshot_with_another_disk_is_refused(tmp_path: Path) -> None:
-    paths = [tmp_path / name / "disk.img" for name in ("a", "b")]
-    for path in paths:
-        path.parent.mkdir()
-        path.write_bytes(find("hello").read_kernel() + bytes(512) + path.parent.name.encode() * 512)
-    with vlab.VM(paths[0]) as vm, vlab.VM(paths[1]) as other:
-        run_for(vm, 100_000)
-        assert refusal(other, vm.snapshot()) == (
-            "snapshot: it was taken with another disk image; give this VM the same one"
-        )
-
-
-def test_a_handler_cannot_take_or_restore_snapshots(tmp_path: Path) -> None:
-    with vlab.VM(guest(tmp_path, out(0x80, 1) + SPIN), memory="4M") as vm:
-        moment = vm.snapshot()
-        said: list[str] = []
-
-        def listen(_code: int) -> None:
-            for attempt in (vm.snapshot, lambda: vm.restore(moment)):
-                with pytest.raises(UnusableInput) as caught:
-                    attempt()
-                said.append(str(caught.value))
-
-        vm._monitor.board.events.post_code = listen
-        run_for(vm, 10_000)
-    tail = (
-        ": the guest is in the middle of an instruction; do it between two, in a predicate of run(), "
-        "not in a handler or console listener"
-    )
-    assert said == [f"snapshot{tail}", f"restore{tail}"]
-
-
-def test_a_closed_vm_has_no_snapshots(tmp_path: Path) -> None:
-    vm = vlab.VM(guest(tmp_path, SPIN), memory="4M")
-    moment = vm.snapshot()
-    vm.close()
-    for attempt in (vm.snapshot, lambda: vm.restore(moment), vm.step_back):
-        with pytest.raises(UnusableInput, match=r"^this VM is closed; make a new one$"):
-            attempt()
-
-
-def test_closing_gives_the_checkpoints_back(tmp_path: Path) -> None:
-    vm = vlab.VM(guest(tmp_path, SPIN), memory="4M")
-    vm.snapshot()
-    kept = vm._history.checkpoints
-    assert kept.nbytes
-    vm.close()
-    assert not len(kept)
-
-
-def test_registers_in_another_layout_are_refused(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    with vlab.VM(guest(tmp_path, SPIN), memory="4M") as vm:
-        moment = vm.snapshot()
-        foreign = replace(moment, registers=replace(moment.registers, build="unicorn-9/0123"))
-        build = moment.registers.build
-        assert refusal(vm, foreign) == (
-            "snapshot: it holds registers in the layout unicorn-9/0123, and the emulator here has "
-            f"{build}; restore it with the unicorn release that it was taken with"
-        )
-
-
-def test_a_machine_shared_by_others_can_be_smaller_or_larger(tmp_path: Path) -> None:
-    """Host-physical addresses are no part of a snapshot."""
-    big = Machine(64 << 20)
-    with echo(tmp_path) as vm, vlab.VM(guest(tmp_path, SPIN), memory="8M", machine=big):
-        run_for(vm, 2_000_000)
-        moment = vm.snapshot()
-        with echo(tmp_path, machine=big) as other:
-            other.restore(moment)
-            for each in (vm, other):
-                each.send("q")
-                finish(each)
-            assert outcome(other) == outcome(vm)
-    big.close()

@@ -56,13 +56,13 @@ class Recipe:
     parts: tuple[Recipe, ...] = ()
 
     def inputs(self) -> list[Path]:
-        """Every file that the image's bytes depend on, in a fixed order."""
+        """Every file that the image's bytes depend on, in an order that no place of the checkout changes."""
         found = {path for path in self.directory.iterdir() if path.suffix in SOURCE_SUFFIXES}
         if self.directory != FIRMWARE:
             found |= {path for path in LIBRARY.iterdir() if path.suffix in SOURCE_SUFFIXES}
         for part in self.parts:
             found |= set(part.inputs())
-        return sorted(found)
+        return sorted(found, key=lambda path: (path.parent.name, path.name))
 
 
 SOURCE_SUFFIXES = frozenset({".c", ".h", ".S", ".inc", ".ld"})

@@ -53,7 +53,10 @@ def armed(core: LiveCore) -> tuple[Armed, ...]:
 
 
 class Breakpoints:
-    """The breakpoints of one processor. ``met``: bits B0 to B3 of DR6 for the last one met."""
+    """The breakpoints of one processor.
+
+    ``met``: bits B0 to B3 of DR6 for the last one met. ``hit``: those whose trap is still to come.
+    """
 
     def __init__(self, engine: Engine, core: LiveCore, mmu: Mmu) -> None:
         self._engine = engine
@@ -61,7 +64,7 @@ class Breakpoints:
         self._mmu = mmu
         self._armed: tuple[Armed, ...] = ()
         self._hooks: list[int] = []
-        self._hit = 0
+        self.hit = 0
         self.met = 0
         # Translated code may hold their addresses until it is flushed, so these live as long as the engine.
         self._on_instruction = CodeHook(self._instruction)
@@ -73,7 +76,7 @@ class Breakpoints:
         wanted = armed(self._core)
         if wanted == self._armed:
             return
-        engine, self._armed, self._hit = self._engine, wanted, 0
+        engine, self._armed, self.hit = self._engine, wanted, 0
         for hook in self._hooks:
             engine.remove_hook(hook)
         self._hooks = [
@@ -86,12 +89,13 @@ class Breakpoints:
             self._hooks.append(engine.add_hook("write", self._on_access, 0))
         if any(point.kind > _PORT for point in wanted):
             self._hooks.append(engine.add_hook("read", self._on_access, 0))
+        engine.stop_between_blocks(not self._hooks)
         engine.flush_code()
 
     def _instruction(self, _engine: int, address: int, _size: int, _data: int) -> None:
         """Stop before an instruction with a breakpoint, unless RFLAGS.RF says to go on (APM2 13.1.4)."""
-        if self._hit:  # the trap of the instruction before comes first
-            self._stop(self._hit)
+        if self.hit:  # the trap of the instruction before comes first
+            self._stop(self.hit)
             return
         words = self._core.words
         if words[_EFLAGS] & _RF:
@@ -114,7 +118,7 @@ class Breakpoints:
             watched = point.address & _OFFSET
             near = start < watched + point.length and watched < start + size
             if near and self._frame(point.address) == hpa >> 12:
-                self._hit |= 1 << point.number
+                self.hit |= 1 << point.number
 
     def _frame(self, linear: int) -> int | None:
         """Give the number of the host-physical page behind a watched address, None while it is not mapped."""
@@ -126,9 +130,9 @@ class Breakpoints:
 
     def _step(self, _engine: int, _address: int, _size: int, _data: int) -> None:
         """Stop before the instruction that follows one with a hit."""
-        if self._hit:
-            self._stop(self._hit)
+        if self.hit:
+            self._stop(self.hit)
 
     def _stop(self, met: int) -> None:
-        self.met, self._hit = met, 0
+        self.met, self.hit = met, 0
         self._engine.stop_with(BREAKPOINT)

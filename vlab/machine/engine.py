@@ -63,11 +63,13 @@ class Engine:
         self.handle: int = library.handle
         self.stop_function: int = STOP_FUNCTION
         library.map(0, memory.size, memory.address)
+        library.stop_between_blocks(True)
         self.running = False
         self.error = 0
         self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
         self.on_exit: Callable[[int], bool] = lambda _number: False
+        self._window = 0
         self._refused: tuple[bytes, int, int, int, int] | None = None
         self._raised: BaseException | None = None
         self._instruction = STOPPED
@@ -163,6 +165,8 @@ class Engine:
                 except BaseException as problem:
                     self._raised = problem
             words[2] = number
+            # The emulator looks for interrupts once more before it stops: none may come of it.
+            self._window, pending.value = pending.value, 0
             stop()
 
         self.add_hook("interrupt", InterruptHook(exited), 0)
@@ -206,6 +210,8 @@ class Engine:
         self._instruction = STOPPED
         self.running = True
         error = self._library.start(self.words[reg.RIP])
+        if self._window:
+            self._interrupt_request.value, self._window = self._window, 0
         if self._refused is not None or self._raised is not None:
             return self._settle()
         if self._instruction != STOPPED:
@@ -324,6 +330,10 @@ class Engine:
     def flush_tlb(self) -> None:
         """Forget all translations, as after a write to CR3 with global pages off."""
         self._library.flush_tlb()
+
+    def stop_between_blocks(self, only: bool) -> None:
+        """Say whether a hook's stop takes effect ``only`` between blocks; flush the code to have it count."""
+        self._library.stop_between_blocks(only)
 
     def flush_code(self) -> None:
         """Forget all translated code: the host changed memory that may hold some."""

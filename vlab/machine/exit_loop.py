@@ -58,7 +58,13 @@ class ExitLoop:
         self._go_on(None)
         code = self._take()
         while code is None:
-            number = self._engine.run()
+            try:
+                number = self._engine.run()
+            except NestedFault as fault:  # of the TSS, when a port's permission was looked up
+                self._code = self._processor.nested_exit(fault, None)
+                if self.owner(SvmExit.NPF):
+                    self._go_on(None)
+                number = STOPPED
             code = self._take()  # of what was asked inside
             if code is None:
                 if number == STOPPED:

@@ -43,9 +43,13 @@ EXTENDED_EDX: Final = _SHARED_EDX | _mask(11, 20, 22, 26, 27, 29)
 """SYSCALL NX MMXEXT 1-GB-pages RDTSCP LM."""
 EXTENDED_ECX: Final = _mask(0, 4, 5, 6)
 """LAHF CR8-legacy ABM SSE4A."""
-LEAF_7_EBX: Final = _mask(0, 3, 7, 8, 9, 19, 23)
-"""FSGSBASE BMI1 SMEP BMI2 ERMS ADX CLFLUSHOPT."""
+LEAF_7_EBX: Final = _mask(0, 3, 7, 8, 19, 23)
+"""FSGSBASE BMI1 SMEP BMI2 ADX CLFLUSHOPT; not ERMS, for REP MOVSB and STOSB move byte by byte here."""
 _TSC_INVARIANT: Final = 1 << 8
+_BTC_NO: Final = 1 << 29
+"""No branch type confusion: nothing here speculates, so a kernel need not defend itself against it."""
+_SRSO_NO: Final = 1 << 29
+"""Nor speculative return stack overflow (leaf 8000_0021h)."""
 
 
 def _words(text: bytes) -> Leaf:
@@ -67,12 +71,11 @@ class Identity:
         ecx = FEATURES_ECX | (HYPERVISOR if hypervisor else 0)
         vendor = _words(VENDOR)
         name = brand.encode("ascii")[:47].ljust(48, b"\0")
-        top = 0x8000000A if svm else 0x80000008
         self.leaves: dict[int, Leaf] = {
             0: (7, vendor[0], vendor[2], vendor[1]),
             1: (FAMILY_MODEL_STEPPING, 0x00010800, ecx, edx),
             7: (0, LEAF_7_EBX, 0, 0),
-            0x80000000: (top, vendor[0], vendor[2], vendor[1]),
+            0x80000000: (0x80000021, vendor[0], vendor[2], vendor[1]),
             0x80000001: (
                 FAMILY_MODEL_STEPPING,
                 0,
@@ -85,7 +88,8 @@ class Identity:
             0x80000005: (0xFF40FF18, 0xFF40FF30, 0x20080140, 0x20040140),
             0x80000006: (0, 0x42004200, 0x02006140, 0),
             0x80000007: (0, 0, 0, _TSC_INVARIANT),
-            0x80000008: (0x3028, 0, 0, 0),  # 48 linear and 40 physical address bits
+            0x80000008: (0x3028, _BTC_NO, 0, 0),  # 48 linear and 40 physical address bits
+            0x80000021: (_SRSO_NO, 0, 0, 0),
         }
         if svm:
             self.leaves[0x8000000A] = (1, 16, 0, 0x1)  # revision 1, 16 ASIDs, nested paging

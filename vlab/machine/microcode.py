@@ -18,6 +18,7 @@ from vlab.isa.vectors import Vector
 from vlab.machine import control_registers, engine, system_calls
 from vlab.machine.breakpoints import BREAKPOINT
 from vlab.machine.core import LiveCore
+from vlab.machine.cpu import FETCH_FROM_WINDOW
 from vlab.machine.decode_assist import INVD, WRITE_CR, SystemInstruction
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.instructions import software_interrupt
@@ -67,6 +68,8 @@ def _pass_on(_processor: Processor, number: int) -> int | None:
 
 
 def _failed(processor: Processor, _number: int) -> int | None:
+    if processor.engine.error == FETCH_FROM_WINDOW:
+        return _undefined(processor, _number)  # an open bus reads as FF FF, which is no instruction
     return processor.give_up(f"the emulator gave up with error {processor.engine.error}")
 
 

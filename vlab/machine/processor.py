@@ -139,16 +139,17 @@ class Processor:
         self.mmu.forget_nested()
         self.code.forget()
         self.breakpoints.sync()
-        self.step_due = False
+        self.unseen = (False, 0, 0, 0)
 
     @property
-    def unseen(self) -> tuple[bool, int, int]:
-        """What no register holds: a #DB that is due, CR8, and deliveries in a row without a block."""
-        return self.step_due, self._task_priority, self._stalled * (self.engine.blocks == self._last_block)
+    def unseen(self) -> tuple[bool, int, int, int]:
+        """What no register holds: a #DB that is due for a step or breakpoints, CR8, a stall's length."""
+        stalled = self._stalled if self.engine.blocks == self._last_block else 0
+        return self.step_due, self.breakpoints.hit, self._task_priority, stalled
 
     @unseen.setter
-    def unseen(self, value: tuple[bool, int, int]) -> None:
-        self.step_due, self._task_priority, self._stalled = value
+    def unseen(self, value: tuple[bool, int, int, int]) -> None:
+        self.step_due, self.breakpoints.hit, self._task_priority, self._stalled = value
         self._last_block = self.engine.blocks
 
     # --- ownership --------------------------------------------------------------------------------------

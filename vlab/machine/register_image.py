@@ -21,13 +21,15 @@ _HSAVE_PA = 8  # behind STAR
 class RegisterImage:
     """All registers of one virtual processor.
 
-    build: names the layout of ``file``, the emulator's register file. step_due: the #DB of a single step is
-    still to come. task_priority: CR8. stalled: events delivered in a row since the last block.
+    build: names the layout of ``file``, the emulator's register file. step_due, hit: the #DB of a single
+    step, or of these breakpoints, is still to come. task_priority: CR8. stalled: events delivered in a row
+    since the last block.
     """
 
     build: str
     file: bytes
     step_due: bool
+    hit: int
     task_priority: int
     stalled: int
 
@@ -54,7 +56,7 @@ def put(processor: Processor, image: RegisterImage) -> None:
     for start, end in _own_fields(processor.engine.layout):
         file[start:end] = live[start:end]
     processor.load_registers(bytes(file))
-    processor.unseen = (image.step_due, image.task_priority, image.stalled)
+    processor.unseen = image.step_due, image.hit, image.task_priority, image.stalled
 
 
 def _own_fields(layout: Layout) -> tuple[tuple[int, int], ...]:

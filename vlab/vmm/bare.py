@@ -7,7 +7,7 @@ physical address space is laid out by tables that no guest instruction can tell 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, assert_never
 
 from vlab.isa.svm_exits import SvmExit
 from vlab.machine.clock import Clock
@@ -17,8 +17,10 @@ from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
 from vlab.trace.recorder import Recorder
+from vlab.vmm import mmio
 from vlab.vmm.board import Board
-from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.device_bus import DeviceBus
+from vlab.vmm.guest_memory import Backing, GuestMemory
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedTables
 from vlab.vmm.paging.tables import TableTree
@@ -41,6 +43,7 @@ class BareMachine(Monitor):
             lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
         )
         self._identity = Identity()
+        self._device_bus = DeviceBus(board.memory_windows, memory)
 
     def _take_processor(self, *, first: bool) -> None:
         processor = self.processor
@@ -63,22 +66,44 @@ class BareMachine(Monitor):
             self._note_interrupt(vector)
             event = Event(EventKind.EXTERNAL, vector)
             while (code := processor.inject(event)) == SvmExit.NPF:
-                self._map_nothing()
+                self._map_nothing(processor.info2)
             if code is not None:
                 self._handle(code)
         processor.engine.request_window(board.interrupt)
 
     def _execute(self) -> None:
         processor = self.processor
-        while (code := processor.run()) == SvmExit.NPF:
-            self._map_nothing()
+        code = processor.run()
+        while code == SvmExit.NPF:
+            came_of_it = self._answer(processor.info2)
             processor.engine.uncount_block()
+            code = processor.run() if came_of_it is None else came_of_it
         if code != STOPPED:
             self._handle(code)
 
-    def _map_nothing(self) -> None:
-        """No chip answers where the processor has just reached: an open bus, one page of it from now on."""
-        self._bus.map_window(self.processor.info2 & ~(PAGE - 1), self._nothing)
+    def _answer(self, gpa: int) -> int | None:
+        """Do what the bus does where the tables lead to no RAM; None, or the exit that came of it.
+
+        The firmware takes no writes. Elsewhere no chip answers: an open bus, one page of it from now on.
+        """
+        region, processor = self.memory.find(gpa), self.processor
+        if region is not None and region.backing is Backing.ROM:
+            match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus):
+                case mmio.Done():
+                    return None
+                case mmio.Faulted(fault):
+                    return processor.raise_fault(fault)
+                case mmio.Missed(other):
+                    gpa = other
+                case mmio.NotUnderstood():
+                    pass
+                case outcome:
+                    assert_never(outcome)
+        self._map_nothing(gpa)
+        return None
+
+    def _map_nothing(self, gpa: int) -> None:
+        self._bus.map_window(gpa & ~(PAGE - 1), self._nothing)
         self.processor.set_nested_root(self._bus.root)
 
     def _handle(self, code: int) -> None:

@@ -50,8 +50,8 @@ class Monitor(Tenant):
 
     ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the
     next run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the
-    guest is to have spent executing when ``on_moment`` is called, under the deterministic clock.
-    ``hurry``: do not sleep while the guest idles.
+    guest is to have spent executing when ``on_moment`` is called, under the deterministic clock. ``hurry``:
+    do not sleep while the guest idles.
     """
 
     name: ClassVar[str]

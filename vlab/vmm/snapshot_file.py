@@ -105,6 +105,7 @@ def _describe(snapshot: Snapshot) -> dict[str, object]:
         "registers": {
             "build": registers.build,
             "step_due": registers.step_due,
+            "hit": registers.hit,
             "task_priority": registers.task_priority,
             "stalled": registers.stalled,
         },

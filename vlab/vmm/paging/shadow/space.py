@@ -158,6 +158,14 @@ class ShadowSpace:
         self._physical.forget()
         self._throw_away()
 
+    def restart(self, controls: PagingControls) -> None:
+        """Begin anew with other memory, by these controls; not even the top table is left of before."""
+        self._physical.forget()
+        self._forest.root = None
+        self._throw_away()
+        self.controls = controls
+        self._enter()
+
     def close(self) -> None:
         """Give all frames back."""
         self._forest.close()

@@ -10,7 +10,7 @@ Two variants differ in what a flush costs, for a guest flushes at every change o
 - ``write-protect``, the default: the guest's tables are caught when it writes to them (see ``watch``), so
   trees stay right over a flush and are found again at the next CR3 write.
 
-An unmodified Linux comes to its shell with 20,000 page faults under the second and with 330,000 under the
+An unmodified Linux comes to its shell with 15,000 page faults under the second and with 330,000 under the
 first, for it changes address spaces 17,000 times on the way, mostly to patch its own code.
 
 What neither can follow: a task switch by far JMP or CALL, or by IRET with an NT flag that the guest has set
@@ -48,8 +48,7 @@ from vlab.vmm.paging.shadow.guest_walk import Unbacked
 from vlab.vmm.paging.shadow.registers import VirtualRegisters
 from vlab.vmm.paging.shadow.space import ShadowSpace
 from vlab.vmm.paging.strategy import PagingHost
-from vlab.vmm.stop import Stop, StopKind
-from vlab.vmm.story import shutdown_story
+from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 VARIANTS: Final = ("write-protect", "lazy")
@@ -62,7 +61,7 @@ _PE, _LMSW, _TS = CR0.PE.mask, 0xF, CR0.TS.mask
 _RAX, _RDX = GENERAL_REGISTERS.index("rax"), GENERAL_REGISTERS.index("rdx")
 _32: Final = (1 << 32) - 1
 _WRITE: Final = PageFaultError.W.mask
-_NT, _IRET = EFlags.NT.mask, InterceptMisc1.IRET.mask
+_NT, _VM, _IRET = EFlags.NT.mask, EFlags.VM.mask, InterceptMisc1.IRET.mask
 _ACCESS_BITS: Final = PageFaultError.W.mask | PageFaultError.U.mask | PageFaultError.I.mask
 _ACCESSES: Final = {
     code: Access(bool(code & _WRITE), bool(code & PageFaultError.U.mask), bool(code & PageFaultError.I.mask))
@@ -165,8 +164,7 @@ class ShadowPaging:
         self.registers.load(state["cr0"], state["cr3"], state["cr4"], state["efer"])
         self._nested = bool(state["nested"])
         self._watch_iret(self._nested)
-        self.space.forget()
-        self.space.enter(self.registers.controls())
+        self.space.restart(self.registers.controls())
         self._flush()
         self._follow_registers(translation=False)
 
@@ -212,19 +210,26 @@ class ShadowPaging:
                     return None
         except CpuFault as fault:
             return Inject(fault.event())
+        except NestedFault as miss:
+            return self._failed(f"the processor itself reaches {miss.gpa:#x}, where no memory is")
 
     def _page_fault(self, address: int, code: int) -> Verdict:
         """A miss in the shadow, or a fault of the guest's own."""
         if self._nested:
             self._watch_iret(True)
         if self._host.core.cr3 != self.space.root:
-            return End(Stop(StopKind.FAILED, _TASK_SWITCH))
+            return self._failed(_TASK_SWITCH)
         answer = self._resolve(address, _ACCESSES[code & _ACCESS_BITS])
         if answer is None:
             return RESUME
         if isinstance(answer, Fault):
             return Inject(Event(EventKind.EXCEPTION, Vector.PF, answer.error_code, address))
+        if self._processor.during is not None:
+            return self._failed(f"the delivery of an event reaches {answer.gpa:#x}, where no memory is")
         return self._host.emulate_device_access(answer.gpa, self._translate)
+
+    def _failed(self, why: str) -> Verdict:
+        return End(failed_story(self._processor, why))
 
     def _resolve(self, linear: int, access: Access) -> Fault | Unbacked | None:
         answer = self.space.resolve(linear, access)
@@ -314,11 +319,9 @@ class ShadowPaging:
         return RESUME
 
     def _iret(self) -> Verdict:
-        """IRET in a nested task goes back to the task before it, which the emulator would do with CR3 and
-        all.
-        """
+        """IRET in a nested task goes back to the task before; the emulator would load CR3 on its own."""
         core, processor = self._host.core, self._processor
-        if not core.rflags & _NT:
+        if core.rflags & (_NT | _VM) != _NT:
             self._watch_iret(False)  # an interrupt's own; look again at the next chance
             processor.engine.uncount_block()
             return RESUME
@@ -366,6 +369,6 @@ class ShadowPaging:
 
 _SVME: Final = EFER.SVME.mask
 _TASK_SWITCH: Final = (
-    "the guest switched tasks by hardware (far JMP or CALL, or IRET with NT set by itself), which loads CR3 "
-    "without an exit on this processor; shadow paging cannot follow that: use nested paging"
+    "it switched tasks by far JMP or CALL, or by IRET with an NT flag of its own, which loads CR3 without an "
+    "exit on this processor; shadow paging cannot follow that: use nested paging"
 )
