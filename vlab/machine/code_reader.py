@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import struct
+from typing import Final, NamedTuple
 
 from vlab.machine.core import CS_BASE, LiveCore
 from vlab.machine.decode_assist import SystemInstruction, decode
@@ -10,26 +11,33 @@ from vlab.machine.faults import CpuFault
 from vlab.machine.instructions import LONGEST, prefix_count
 from vlab.machine.memory import PhysicalMemory
 from vlab.machine.mmu import Mmu, NestedFault
-from vlab.machine.registers import CR3, HFLAGS, RIP
+from vlab.machine.registers import INHIBIT, RIP
 
 _LONG64 = 5  # LiveCore.mode_code
 _CACHED = 4096
 _MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
 _NEVER = -1  # no byte's value
+_RF_TF: Final = 1 << 16 | 1 << 8
 
 
-class _Site(NamedTuple):
-    """An instruction that was seen: CR3, hflags and the base of CS then, the physical address of its first
-    byte and that byte, its length without prefixes, RIP after it, and the two bytes behind its prefixes.
+_STATE: Final = struct.Struct("QQ32xI36xQ224xQ")
+"""RIP, RFLAGS, hflags, the base of CS and CR3 from the live register file, in one look."""
+_STATE_AT: Final = 8 * RIP
+
+
+class Site(NamedTuple):
+    """An instruction that was seen, for one state of the registers that say what is at RIP.
+
+    place, first: the physical address of its first byte, and that byte. length: without prefixes. following:
+    RIP after it. plain: neither RFLAGS.RF nor TF nor an interrupt shadow is there to be ended behind it.
+    opcode: the two bytes behind its prefixes.
     """
 
-    root: int
-    hflags: int
-    base: int
     place: int
     first: int
     length: int
     following: int
+    plain: bool
     opcode: bytes
 
 
@@ -44,8 +52,8 @@ class CodeReader:
         self._core = core
         self._memory = memory
         self._mmu = mmu
-        self._words, self._words32, self._bytes = core.words, core.engine.words32, memory.bytes
-        self._sites: dict[int, _Site] = {}
+        self._words, self._file, self._bytes = core.words, core.engine.bytes, memory.bytes
+        self._sites: dict[tuple[int, ...], Site] = {}
         self._fetched: dict[tuple[int, bool], int] = {}
         self.exact = False
 
@@ -98,58 +106,45 @@ class CodeReader:
         """Give the number of prefix bytes at RIP."""
         return prefix_count(self.fetch(), long_mode=self._core.mode_code == _LONG64)
 
-    def successor(self, length: int) -> int:
-        """Give RIP after the instruction at RIP, which has ``length`` bytes beside its prefixes.
+    def site(self, length: int) -> Site:
+        """Give what there is to know of the instruction at RIP, of ``length`` bytes beside its prefixes.
 
         It comes from a cache, for exits happen at the same places again and again. Should a page have been
         remapped under the same CR3 meanwhile, the first byte tells prefix from opcode all the same, wrongly
         only if both pages hold the same intercepted opcode behind different prefixes.
         """
-        words = self._words
-        site = self._sites.get(words[RIP])
-        if site is not None:
-            root, hflags, base, place, first, size, following, _ = site
-            if (
-                size == length
-                and self._bytes[place] == first
-                and hflags == self._words32[HFLAGS]
-                and root == words[CR3]
-                and base == words[CS_BASE]
-            ):
-                return following
-        return self._look(length).following
+        site = self._sites.get(_STATE.unpack_from(self._file, _STATE_AT))
+        if site is not None and site.length == length and self._bytes[site.place] == site.first:
+            return site
+        return self._look(length)
 
     def opcode(self) -> bytes:
         """Give the first two bytes behind the prefixes of the instruction at RIP, from the same cache."""
-        words = self._words
-        site = self._sites.get(words[RIP])
-        now = words[CR3], self._words32[HFLAGS], words[CS_BASE]
-        if site is None or site[:3] != now or self._bytes[site.place] != site.first:
+        site = self._sites.get(_STATE.unpack_from(self._file, _STATE_AT))
+        if site is None or self._bytes[site.place] != site.first:
             site = self._look(2)
         return site.opcode
 
-    def _look(self, length: int) -> _Site:
+    def _look(self, length: int) -> Site:
         """Read the instruction at RIP and remember it."""
-        core, words, long_mode = self._core, self._words, self._core.mode_code == _LONG64
-        code, rip = self.fetch(), words[RIP]
+        core, long_mode = self._core, self._core.mode_code == _LONG64
+        code, state = self.fetch(), _STATE.unpack_from(self._file, _STATE_AT)
+        rip, flags, hflags, _, _ = state
         start = prefix_count(code, long_mode=long_mode)
-        following = rip + start + length & (_MASK64 if long_mode else _MASK32)
         try:
             place = self._mmu.translate(self.linear_rip, core.paging)
         except (CpuFault, NestedFault):
             place = self._memory.size
         first = code[0] if code and place < self._memory.size else _NEVER
-        site = _Site(
-            words[CR3],
-            self._words32[HFLAGS],
-            words[CS_BASE],
+        site = Site(
             place if first != _NEVER else 0,
             first,
             length,
-            following,
+            rip + start + length & (_MASK64 if long_mode else _MASK32),
+            not flags & _RF_TF and not hflags & INHIBIT,
             code[start : start + 2],
         )
         if len(self._sites) >= _CACHED:
             self._sites.clear()
-        self._sites[rip] = site
+        self._sites[state] = site
         return site

@@ -32,7 +32,7 @@ _CC_OP_EFLAGS: Final = 1
 
 # The digest. What it could hold of RFLAGS (TF, IOPL, VM) stays out: the emulator joins them in itself, and a
 # copy here would outlive the flag.
-_CPL, _INHIBIT, _CS32, _SS32, _ADDSEG, _PE_H = 3, 1 << 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
+_CPL, _CS32, _SS32, _ADDSEG, _PE_H = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
 _MP_SHIFT, _LMA_H, _CS64, _OSFXSR = 8, 1 << 14, 1 << 15, 1 << 22
 _COPIED: Final = ~(
     _CPL | _CS32 | _SS32 | _ADDSEG | _PE_H | 0xE00 | _LMA_H | _CS64 | _OSFXSR | 0x3100 | 1 << 17
@@ -169,20 +169,20 @@ class LiveCore:
     @property
     def interrupts_enabled(self) -> bool:
         """RFLAGS.IF, without an interrupt shadow."""
-        return bool(self.words[reg.EFLAGS] & 0x200) and not self._words32[reg.HFLAGS] & _INHIBIT
+        return bool(self.words[reg.EFLAGS] & 0x200) and not self._words32[reg.HFLAGS] & reg.INHIBIT
 
     @property
     def interrupt_shadow(self) -> bool:
         """Whether the next instruction follows STI or a load of SS (APM2 15.21.5)."""
-        return bool(self._words32[reg.HFLAGS] & _INHIBIT)
+        return bool(self._words32[reg.HFLAGS] & reg.INHIBIT)
 
     def begin_shadow(self) -> None:
         """Have the next instruction be in an interrupt shadow."""
-        self._words32[reg.HFLAGS] |= _INHIBIT
+        self._words32[reg.HFLAGS] |= reg.INHIBIT
 
     def end_shadow(self) -> None:
         """End the interrupt shadow: an instruction was executed on the guest's behalf."""
-        self._words32[reg.HFLAGS] &= ~_INHIBIT
+        self._words32[reg.HFLAGS] &= ~reg.INHIBIT
 
     @property
     def single_stepping(self) -> bool:

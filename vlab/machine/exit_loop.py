@@ -85,8 +85,11 @@ class ExitLoop:
         if code is not None:
             processor.event = None
             processor.info1 = processor.info2 = 0
-        else:
-            code = self._settle(number)
+            if self.owner(code):  # and the instruction is done: the next block is a chance to stop
+                return not processor.step_due or self._go_on(None)
+            self._code = code
+            return False
+        code = self._settle(number)
         if code is None or self.owner(code):
             words = self._words
             return (words[0] < words[1] and not processor.step_due) or self._go_on(None)

@@ -41,7 +41,7 @@ _MISC: Final = ENGINE_EXIT + SvmExit.INTR
 _NESTED: Final = 1 << 6  # in hflags2
 _SVME_H: Final = 1 << 20  # in hflags
 _RF: Final = 1 << 16
-_RF_TF: Final = _RF | 1 << 8
+_RIP: Final = reg.RIP
 _STEP: Final = 1 << 14  # DR6.BS
 _LONG64: Final = 5  # LiveCore.mode_code
 _MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
@@ -118,7 +118,7 @@ class Processor:
         self.write_task_priority: Callable[[int], None] = self._keep_task_priority
         self.engine.port_in = self._port_in
         self.engine.port_out = self._port_out
-        self._registers = self.engine.words
+        self.registers = self.engine.words
         self._exit_info2 = (host.vmcb + 0x80) >> 3
         self._words = memory.bytes.cast("Q")
         self._free_msrs()
@@ -346,9 +346,9 @@ class Processor:
 
         length: bytes without its prefixes, which are counted here.
         """
-        words = self._registers
-        words[reg.RIP] = self.code.successor(length)
-        if words[reg.EFLAGS] & _RF_TF or self.core.interrupt_shadow:
+        site = self.code.site(length)
+        self.registers[_RIP] = site.following
+        if not site.plain:
             self.completed()
 
     def advance(self, length: int) -> None:

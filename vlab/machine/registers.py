@@ -33,6 +33,8 @@ CC_OP_WORD: Final = 42  # the same as indexes of 32-bit words
 DF_WORD: Final = 43
 HFLAGS: Final = 44
 HFLAGS2: Final = 45
+INHIBIT: Final = 1 << 3
+"""In hflags: the next instruction is in an interrupt shadow."""
 
 SEGMENTS: Final = 0xB8  # ES CS SS DS FS GS LDTR TR GDTR IDTR
 SEGMENT_SIZE: Final = 24

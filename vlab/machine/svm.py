@@ -29,17 +29,22 @@ __all__ = ["ALL_CLEAN", "Svm", "injection_of", "read_save_area", "write_save_are
 ALL_CLEAN: Final = (1 << 13) - 1
 """Value of the VMCB clean bits that says that no field of the control area was changed (APM2 15.15.3)."""
 
-_ASID_TLB, _INT_CTL, _INT_STATE = 11, 12, 13  # 64-bit words of the VMCB
-_EXITCODE, _EXITINFO1, _EXITINFO2 = 14, 15, 16
+_ASID_TLB, _INT_CTL = 11, 12  # 64-bit words of the VMCB
 _MSRPM: Final = 9
-_EXITINTINFO, _NESTED_CTL, _EVENTINJ, _NESTED_CR3, _CLEAN = 17, 18, 21, 22, 24
+_NESTED_CTL, _EVENTINJ, _NESTED_CR3, _CLEAN = 18, 21, 22, 24
 _V_IRQ: Final = 1 << 8
 _VALID: Final = 1 << 31
 _SHADOW: Final = 1  # in interrupt_state
-_TLB_CONTROL32, _INT_CTL32, _EVENTINJ32, _CLEAN32 = 23, 24, 42, 48  # 32-bit words
 _CONTROLS: Final = struct.Struct("<IIIII")
-_EXIT: Final = struct.Struct("<QQQ")
-_EXIT_OFFSET: Final = 0x70
+_EXIT: Final = struct.Struct("QQQQQ")
+"""The interrupt shadow, EXITCODE, EXITINFO1, EXITINFO2 and EXITINTINFO."""
+_EXIT_OFFSET: Final = 0x68
+_REFUSAL: Final = struct.Struct("<QQQ")
+"""EXITCODE, EXITINFO1 and EXITINFO2."""
+_REFUSAL_OFFSET: Final = 0x70
+_ENTRY: Final = struct.Struct("II68xI20xI")
+"""TLB_CONTROL, the virtual interrupt, EVENTINJ and the clean bits."""
+_ENTRY_OFFSET: Final = 0x5C
 _INVALID: Final = int(SvmExit.INVALID)
 _MASK64: Final = (1 << 64) - 1
 _KINDS: Final = {
@@ -70,7 +75,7 @@ class Svm:
         self._memory = processor.memory
         self.current: int | None = None
         self.refused = ""
-        self._words = self._words32 = memoryview(b"").cast("B")
+        self._words = self._control = memoryview(b"").cast("B")
         self._registers32 = processor.engine.words32
         self._serve: Callable[[int], bool] = nobody
         self._virtual_interrupt = False
@@ -116,20 +121,24 @@ class Svm:
 
     def _exit(self, code: int | None) -> bool:
         """#VMEXIT (APM2 15.6): fill the exit fields and ask the monitor; True when its guest runs again."""
-        words, words32, processor = self._words, self._words32, self._processor
+        processor = self._processor
         while code is not None:
-            words[_INT_STATE] = self._registers32[HFLAGS] >> 3 & _SHADOW
-            words[_EXITCODE] = code if code >= 0 else code & _MASK64
-            words[_EXITINFO1] = processor.info1
-            words[_EXITINFO2] = processor.info2
-            words[_EXITINTINFO] = 0 if processor.during is None else _interrupted(processor.during)
+            during = processor.during
+            _EXIT.pack_into(
+                self._control,
+                _EXIT_OFFSET,
+                self._registers32[HFLAGS] >> 3 & _SHADOW,
+                code & _MASK64,
+                processor.info1,
+                processor.info2,
+                0 if during is None else _interrupted(during),
+            )
             if not self._serve(code):
                 return False
+            tlb, interrupt, injected, clean = _ENTRY.unpack_from(self._control, _ENTRY_OFFSET)
             if (
-                words32[_CLEAN32] == ALL_CLEAN
-                and not words32[_TLB_CONTROL32]
-                and not words32[_INT_CTL32] & _V_IRQ
-                and not words32[_EVENTINJ32] & _VALID
+                clean == ALL_CLEAN
+                and not (tlb or interrupt & _V_IRQ or injected & _VALID)
                 and not self._virtual_interrupt
             ):
                 return True  # as nearly always: VMRUN finds nothing that it did not know
@@ -184,12 +193,12 @@ class Svm:
 
     def _attach(self, vmcb: int) -> None:
         self.current = vmcb
-        control = self._memory.bytes[vmcb : vmcb + 0x400]
-        self._words, self._words32 = control.cast("Q"), control.cast("I")
+        self._control = self._memory.bytes[vmcb : vmcb + 0x400]
+        self._words = self._control.cast("Q")
 
     def _refuse(self, vmcb: int) -> int:
         if vmcb % 0x1000 == 0 and 0 <= vmcb < self._memory.size:
-            _EXIT.pack_into(self._memory.bytes, vmcb + _EXIT_OFFSET, _INVALID & _MASK64, 0, 0)
+            _REFUSAL.pack_into(self._memory.bytes, vmcb + _REFUSAL_OFFSET, _INVALID & _MASK64, 0, 0)
         return _INVALID
 
     def write_back(self) -> None:

@@ -179,8 +179,10 @@ class HardwareMonitor(Monitor):
                 self._follow(verdict)
         if self.halted or self.board.interrupt or self._stop is not None:
             return False
-        self.at_exit = self.exit_goal is not None and recorder.total >= self.exit_goal
-        return not self.at_exit
+        if self.exit_goal is not None:
+            self.at_exit = recorder.total >= self.exit_goal
+            return not self.at_exit
+        return True
 
     def _handle_recorded(self, exit_: Exit) -> None:
         """Handle an exit and keep a record of it."""

@@ -51,8 +51,8 @@ def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
         return lambda _processor: exit_
 
     def cpuid(processor: Processor) -> Exit:
-        words32 = processor.engine.words32
-        return _cpuid(words32[0], words32[2])  # EAX, ECX
+        words = processor.registers
+        return _cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
 
     table: dict[int, Callable[[Processor], Exit]] = {
         SvmExit.CPUID: cpuid,
