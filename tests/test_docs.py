@@ -11,7 +11,12 @@ import pytest
 from vlab.cli import cli
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/READING_ORDER.md", "docs/index.md")
+DOCUMENTS = (
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)
 
 
 def text_of(document: str) -> str:
@@ -23,8 +28,37 @@ def test_every_path_that_is_named_exists(document: str) -> None:
     text = text_of(document)
     named = set(re.findall(r"`((?:vlab|tests|docs)/[\w./]*\w)`", text))
     named |= {f"{Path(document).parent}/{link}" for link in re.findall(r"\]\(([^):#]+)\)", text)}
-    assert named
     assert not sorted(path for path in named if not (ROOT / path).exists())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_module_that_is_named_by_its_file_exists(document: str) -> None:
+    modules = {
+        str(path.relative_to(ROOT)) for part in ("vlab", "tests") for path in (ROOT / part).rglob("*.py")
+    }
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", text_of(document)))
+    assert not sorted(
+        name for name in named if not any(f"/{module}".endswith(f"/{name}") for module in modules)
+    )
+
+
+def test_every_document_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\(([^):#]+)\)", text_of("docs/index.md")))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= linked | {"index.md"}
+
+
+def test_every_package_of_vlab_has_its_row_in_the_architecture() -> None:
+    packages = {path.parent.name for path in (ROOT / "vlab").glob("*/__init__.py")}
+    first_cells = re.findall(r"(?m)^\| ([^|]*) \|", text_of("docs/ARCHITECTURE.md"))
+    assert packages <= {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_every_method_that_the_documents_name_is_there() -> None:
+    import vlab
+
+    for document in DOCUMENTS:
+        for name in re.findall(r"\bvm\.(\w+)", text_of(document)):
+            assert hasattr(vlab.VM, name) or name in ("console", "loaded"), f"{document}: vm.{name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

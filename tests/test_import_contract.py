@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vlab"
 
-#: Parts in one tuple are siblings. `errors` lies below everything; the facts of x86 need not even that.
+#: Parts in one tuple are siblings. `errors` and `paths` lie below all; the facts of x86 do without them.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("bench", "grading", "widgets", "jupyter"),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("devices", "machine", "guests"),
     ("trace",),
     ("isa",),
-    ("errors",),
+    ("errors", "paths"),
 )
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 
@@ -33,7 +33,7 @@ LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 ENGINE_MODULES = {"vlab.machine.cpu", "vlab.bench.raw"}
 
 #: What the lowest parts must do without, at any time.
-FORBIDDEN = {"isa": {"numpy", "pandas", "capstone", "unicorn", "rich", "click", "vlab.errors"}}
+FORBIDDEN = {"isa": {"numpy", "pandas", "capstone", "unicorn", "rich", "click", "vlab.errors", "vlab.paths"}}
 
 
 def modules() -> list[Path]:

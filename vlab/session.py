@@ -25,13 +25,15 @@ from vlab.machine.machine import Machine as HardwareMachine
 from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.trace.recorder import Level
-from vlab.vmm import factory, snapshot_file, story
+from vlab.vmm import arguments, factory, guest_code, snapshot_file
 from vlab.vmm.checkpoints import Checkpoints
 from vlab.vmm.console import Console
 from vlab.vmm.history import History, check_clock
 from vlab.vmm.lifetime import let_go, mind_the_exit, release
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.runner import Runner
+from vlab.vmm.shared_machine import Machine
+from vlab.vmm.silent import Silent
 from vlab.vmm.snapshot import Snapshot, Snapshots, state_hash
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.walks import GuestWalk
@@ -42,26 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["VM", "Machine", "Stop", "StopKind"]
 
 Until = str | Callable[["VM"], bool] | None
-
-
-class Machine(HardwareMachine):
-    """A computer that several virtual machines share: ``VM(..., machine=machine)``.
-
-    memory: bytes or text such as "512M", for all of its guests together; the monitors' tables come on top.
-    """
-
-    def __init__(self, memory: str | int = "512M") -> None:
-        size = factory.memory_size(memory)
-        super().__init__(size + factory.OVERHEAD * max(1, size >> 27))
-
-    def close(self) -> None:
-        """Give the computer back. Raises UnusableInput while virtual machines are on it."""
-        with self.lock:
-            if self.users:
-                raise UnusableInput(
-                    f"close: {self.users} virtual machines are still on this machine; close them first"
-                )
-            super().close()
 
 
 class VM:
@@ -93,6 +75,10 @@ class VM:
         history: bool = False,
         machine: HardwareMachine | None = None,
     ) -> None:
+        arguments.options(
+            guest=guest, monitor=monitor, paging=paging, initrd=initrd, disk=disk, append=append, clock=clock,
+            trace=trace, trace_capacity=trace_capacity, history=history, machine=machine,
+        )  # fmt: skip
         found = find(guest if isinstance(guest, str) else Path(guest))
         settings = factory.settings(
             found, monitor, paging, memory, initrd, disk, append, clock, trace, trace_capacity
@@ -148,31 +134,33 @@ class VM:
         more.
         """
         self._check_open()
-        if exits is not None and exits < 1:
-            raise UnusableInput(f"exits: {exits!r} is no number of exits to wait for; give at least 1")
+        if exits is not None:
+            exits = arguments.whole("exits", exits, "number of exits to wait for")
         if exits is not None and self._monitor.recorder.level == "off":
             raise UnusableInput(
                 "exits: nothing counts exits at trace level 'off'; make the VM with trace='counters'"
             )
-        stop = self._runner.run(self._reached(until), timeout, exits)
+        stop = self._runner.run(self._reached(until), arguments.seconds("timeout", timeout), exits)
         if exits is not None and until is None:
             self._history.note_stop(stop)
         return stop
 
-    def step(self) -> Stop:
-        """Run to the end of the next exit. Raises UnusableInput on the bare machine, which has none."""
+    def step(self, exits: int = 1) -> Stop:
+        """Run to the end of the next exit, or of so many. Raises UnusableInput on the bare machine, which
+        has none.
+        """
         if self.monitor == "none":
             raise UnusableInput("step: the bare machine has no exits to step over; use monitor='hardware'")
-        return self.run(exits=1)
+        return self.run(exits=exits)
 
     def start(self, until: Until = None, *, timeout: float | None = None) -> None:
         """Run in the background; ``wait``, ``pause`` and everything that reads the machine work meanwhile."""
         self._check_open()
-        self._runner.start(self._reached(until), timeout)
+        self._runner.start(self._reached(until), arguments.seconds("timeout", timeout))
 
     def wait(self, timeout: float | None = None) -> Stop | None:
         """Wait for the background run to end; None if it still runs after ``timeout`` seconds."""
-        return self._runner.wait(timeout)
+        return self._runner.wait(arguments.seconds("timeout", timeout))
 
     def pause(self) -> Stop | None:
         """Stop the background run; the guest can be started again."""
@@ -189,7 +177,7 @@ class VM:
 
     def send(self, text: str | bytes) -> None:
         r"""Type into the serial console. Write ``\n`` where you would press Enter."""
-        data = text.encode() if isinstance(text, str) else bytes(text)
+        data = arguments.keys("text", text)
         self._check_open()
         self._monitor.post(partial(self._snapshots.inputs.type, data))
 
@@ -202,7 +190,7 @@ class VM:
             return partial(_holds, until, weakref.ref(self))
         if not until:
             raise UnusableInput("until: the text to wait for is empty; give at least one character")
-        wanted = until.encode()
+        wanted = arguments.keys("until", until)
         self._watch[0] = wanted[-1]
         return partial(self.console.appeared, wanted)
 
@@ -218,6 +206,7 @@ class VM:
         Memory pages that have not changed are shared with ``earlier``, or with the last snapshot.
         """
         self._check_open()
+        arguments.snapshot("earlier", earlier, optional=True)
         return self._runner.call(partial(self._history.snapshot, earlier))
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -227,6 +216,7 @@ class VM:
         times as the guest runs on, until ``send`` types something else. Raises UnusableInput.
         """
         self._check_open()
+        arguments.snapshot("snapshot", snapshot)
         self._runner.call(partial(self._history.restore, snapshot))
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -251,6 +241,7 @@ class VM:
         paging: the strategy, where the saved VM had one of the user's own. trace: another level. Raises
         UnusableInput for what is no such file, is cut short or damaged, or was written by a newer vlab.
         """
+        arguments.options(paging=paging, trace=trace, history=history, machine=machine)
         saved = snapshot_file.load(path)
         vm = cls.__new__(cls)
         vm._assemble(saved.settings(paging, trace), machine, history, saved.loaded)
@@ -277,6 +268,7 @@ class VM:
         the trace level is not "full".
         """
         self._check_open()
+        arguments.function("predicate", predicate, "an exit, such as lambda exit: exit.reason == 'CPUID'")
         return self._history.run_back(predicate)
 
     # --- looking ----------------------------------------------------------------------------------------
@@ -290,6 +282,11 @@ class VM:
     def monitor(self) -> str:
         """The monitor's name."""
         return self._monitor.name
+
+    @property
+    def silent(self) -> tuple[Silent, ...]:
+        """Sensitive instructions that did not trap and did something else: under trap-and-emulate alone."""
+        return tuple(self._monitor.silent)
 
     @property
     def paging(self) -> str:
@@ -330,7 +327,7 @@ class VM:
     @property
     def memory(self) -> memoryview:
         """The guest's RAM, from guest-physical address 0; writable."""
-        self._history.memory_seen = True
+        self._history.memory_seen = self._monitor.memory.handed_out = True
         return self._monitor.memory.ram
 
     @property
@@ -346,12 +343,14 @@ class VM:
     def walk(self, linear: int) -> GuestWalk:
         """Walk the page tables for a guest-linear address, as the hardware does."""
         self._check_open()
+        linear = arguments.linear_address("linear", linear)
         return self._runner.call(lambda: self._monitor.walk(linear))
 
     def disassemble(self, count: int = 8) -> list[str]:
         """The next instructions."""
         self._check_open()
-        return self._runner.call(lambda: self._monitor.on_processor(story.disassemble, count))
+        count = arguments.whole("count", count, "number of instructions to show")
+        return self._runner.call(lambda: guest_code.disassemble(self._monitor, count))
 
     def state_hash(self) -> str:
         """Digest of the guest: registers and all of its memory. Equal states have equal hashes."""
@@ -362,6 +361,7 @@ class VM:
         """Write the trace to a .vlabtrace file. Raises TraceFileError."""
         from vlab.trace.file import save
 
+        arguments.path("path", path)
         described = {
             "guest": self.guest.name, "monitor": self.monitor, "paging": self.paging,
             "memory_bytes": self.memory_bytes, "clock": self.clock,

@@ -14,6 +14,7 @@ import pytest
 
 from vlab.cli import main
 from vlab.errors import UnusableInput
+from vlab.vmm.silent import Silent
 from vlab.vmm.stop import Stop, StopKind
 
 
@@ -51,6 +52,7 @@ class FakeVM:
         self.console = FakeConsole()
         reasons = pd.Series({"IOIO": 40, "CPUID": 3, "HLT": 1})
         self.exits = SimpleNamespace(total=44, by_reason=lambda: reasons)
+        self.silent: tuple[Silent, ...] = ()
         self.sent: list[str] = []
         self.typed = ""
         self.timeouts: list[float | None] = []

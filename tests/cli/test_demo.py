@@ -12,7 +12,9 @@ from types import ModuleType
 import pytest
 
 from tests.cli.conftest import FakeVM, Lab, Step
+from tests.cli.conftest import Guest as Program
 from vlab.cli.demo import GUESTS
+from vlab.vmm.silent import Silent
 from vlab.vmm.stop import Stop, StopKind
 
 WAYS = [("none", "direct"), ("hardware", "nested"), ("hardware", "shadow")]
@@ -41,7 +43,7 @@ def test_every_guest_runs_under_every_monitor(demo: Lab) -> None:
     ]
     assert all(vm.closed for vm in demo.machines)
     assert "IOIO 40, CPUID 3" in result.out
-    assert "Equivalence holds: 4 guests, each the same under every monitor." in result.out
+    assert "Equivalence holds: 5 guests, each the same under every monitor." in result.out
 
 
 def test_without_a_terminal_each_run_is_announced_on_a_line(demo: Lab) -> None:
@@ -55,7 +57,7 @@ def test_json_has_one_object_for_each_monitor_and_paging(demo: Lab, tmp_path: Pa
     assert demo.command("demo", "--json", file).status == 0
     written = json.loads(file.read_text())
     assert [(each["guest"], each["monitor"], each["paging"]) for each in written] == [
-        ("selftest", *way) for way in WAYS
+        ("wren", *way) for way in WAYS
     ]
     assert all(each["agrees"] is each["expected_to_agree"] is True for each in written)
     assert written[0]["exits"]["by_reason"]["IOIO"] == 40
@@ -67,16 +69,16 @@ def test_a_different_console_is_a_difference_and_shows_the_line(demo: Lab, tmp_p
         yield "I am watched\r\n" if vm.paging == "shadow" else "all well\r\n"
         yield Stop(StopKind.EXIT, "success", 0)
 
-    demo.guests["selftest"] = sees_the_monitor
+    demo.guests["wren"] = sees_the_monitor
     file = tmp_path / "demo.json"
     result = demo.command("demo", "--json", file)
     assert result.status == 1
     assert len(re.findall(r"shadow +no ", result.out)) == 1
     assert (
-        "selftest under hardware/shadow differs from none/direct in its console; "
+        "wren under hardware/shadow differs from none/direct in its console; "
         "console line 2 is 'I am watched' instead of 'all well'"
     ) in result.err
-    assert "Equivalence is not shown for selftest." in result.err
+    assert "Equivalence is not shown for wren." in result.err
     assert [each["agrees"] for each in json.loads(file.read_text())] == [True, True, False]
 
 
@@ -85,6 +87,60 @@ def test_a_different_final_state_is_a_difference(demo: Lab, monkeypatch: pytest.
     result = demo.command("demo")
     assert result.status == 1
     assert "hello under hardware/nested differs from none/direct in its final state" in result.err
+
+
+def fails_under_trap_emulate(*silent: str) -> Program:
+    """A kernel that goes wrong where it must, after these instructions went by in silence."""
+
+    def program(vm: FakeVM) -> Iterator[Step]:
+        if vm.monitor != "trap-emulate":
+            yield "all well\r\n"
+            yield Stop(StopKind.EXIT, "success", 0)
+        vm.silent = tuple(Silent(0x1000, text, "it showed IF=1", "the guest has IF=0") for text in silent)
+        yield "all wrong\r\n"
+        yield Stop(StopKind.EXIT, "failed", 1)
+
+    return program
+
+
+@pytest.fixture
+def with_trap_emulate(demo: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    ways = [*WAYS, ("trap-emulate", "shadow")]
+    monkeypatch.setattr(sys.modules["vlab.vmm.monitors"], "available", lambda: ways)
+    return demo
+
+
+def test_a_kernel_fails_under_trap_emulate_as_it_must(with_trap_emulate: Lab, tmp_path: Path) -> None:
+    with_trap_emulate.guests["wren"] = fails_under_trap_emulate("pushfd", "popfd")
+    file = tmp_path / "demo.json"
+    result = with_trap_emulate.command("demo", "--json", file)
+    assert result.status == 0, result.err
+    assert len(re.findall(r"trap-emulate +shadow +no, as expected ", result.out)) == 1
+    assert len(re.findall(r"trap-emulate +shadow +yes ", result.out)) == 4
+    assert "under every monitor but trap-emulate (not all sensitive instructions of x86 trap)." in result.out
+    assert (
+        "wren under trap-emulate/shadow: "
+        "0x1000: pushfd did not trap: it showed IF=1, where the guest has IF=0." in result.out
+    )
+    written = json.loads(file.read_text())
+    assert [each["agrees"] for each in written] == [each["expected_to_agree"] for each in written]
+    assert written[-1]["agrees"] is False
+
+
+def test_a_kernel_that_does_not_fail_there_is_a_complaint(with_trap_emulate: Lab) -> None:
+    result = with_trap_emulate.command("demo")
+    assert result.status == 1
+    assert "wren under trap-emulate/shadow should have failed, and did not" in result.err
+
+
+@pytest.mark.parametrize("silent", [(), ("sidt [0x8000]",)])
+def test_a_kernel_that_fails_there_for_another_reason_is_a_complaint(
+    with_trap_emulate: Lab, silent: tuple[str, ...]
+) -> None:
+    with_trap_emulate.guests["wren"] = fails_under_trap_emulate(*silent)
+    result = with_trap_emulate.command("demo")
+    assert result.status == 1
+    assert "wren under trap-emulate/shadow failed, and not over PUSHF or POPF: failed" in result.err
 
 
 @pytest.mark.parametrize("stop", [Stop(StopKind.EXIT, "failed", 3), Stop(StopKind.TIMEOUT, "hangs")])

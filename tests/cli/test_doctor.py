@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,17 @@ def test_a_check_that_fails_itself_is_a_line_and_no_traceback(healthy: Lab) -> N
     result = healthy.command("doctor")
     assert result.status == 1
     assert "missing  machine     libunicorn.so.2: cannot open shared object file\n" in result.out
+
+
+def test_a_cache_that_cannot_be_is_not_called_writable(
+    healthy: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("VLAB_CACHE", str(tmp_path / "file" / "cache"))
+    result = healthy.command("doctor")
+    assert result.status == 0
+    assert f"without  cache       {tmp_path / 'file' / 'cache'}: 0 MiB used" in result.out
+    assert "-> set VLAB_CACHE to a directory that you can write to" in result.out
 
 
 @pytest.mark.parametrize(

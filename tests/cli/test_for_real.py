@@ -96,7 +96,9 @@ def test_the_demo_holds(vlab_command: Command, tmp_path: Path) -> None:
     assert result.status == 0, result.err
     written = json.loads(file.read_text())
     assert [(each["monitor"], each["paging"]) for each in written] == WAYS
-    assert all(each["agrees"] and each["guest"] == "selftest" for each in written)
+    assert all(each["agrees"] or not each["expected_to_agree"] for each in written)
+    assert sum(each["agrees"] for each in written) >= 3
+    assert {each["guest"] for each in written} == {"wren"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals are POSIX's")

@@ -72,7 +72,7 @@ def test_an_added_image_is_in_the_list_until_it_is_removed(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["add", "no/such/file"], "'no/such/file' does not exist"),
+        (["add", "no/such/file"], "there is no file 'no/such/file'; check the path"),
         (["add", "{image}", "--name", "hello"], "'hello' is a bundled guest"),
         (["add", "{junk}"], "junk"),
         (["remove", "hello"], "'hello' is not a guest that you added"),

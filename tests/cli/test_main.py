@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,12 @@ def test_help_names_the_way_to_start(vlab_command: Callable[..., Result]) -> Non
     assert result.status == 0
     assert "  vlab demo  " in result.out
     assert "  vlab doctor  " in result.out
+
+
+def test_without_a_command_the_help_is_shown_as_it_is_written(vlab_command: Callable[..., Result]) -> None:
+    result = vlab_command()
+    assert (result.status, result.err) == (0, "")
+    assert result.out == vlab_command("--help").out
 
 
 def test_the_version_is_the_packages(vlab_command: Callable[..., Result]) -> None:
@@ -76,6 +84,33 @@ def test_a_bug_is_owned_up_to_without_a_traceback(lab: Lab, monkeypatch: pytest.
     monkeypatch.setenv("VLAB_DEBUG", "1")
     with pytest.raises(LookupError, match="page 7"):
         lab.command("run", "guest")
+
+
+PROGRAM = "import sys; from vlab.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["guests"], ["run", "hello"]])
+def test_output_that_has_no_room_is_one_line_and_status_2(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        run = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert run.returncode == 2
+    assert run.stderr == (
+        "vlab: the output cannot be written: No space left on device; make room, or send it elsewhere\n"
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no shell that closes it")
+def test_a_command_without_a_standard_output_runs_all_the_same() -> None:
+    line = f'exec {shlex.quote(sys.executable)} -c "$0" run hello >&-'
+    run = subprocess.run(["/bin/sh", "-c", line, PROGRAM], stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "vlab: the guest ended with status 0 (success)\n")
 
 
 def test_a_reader_that_goes_away_ends_the_command_silently() -> None:

@@ -11,8 +11,9 @@ from tests.guests import synthetic
 from vlab.errors import UnusableImage, UnusableInput
 from vlab.guests import catalogue, index, loaders, store
 from vlab.guests.loaders import Kind
+from vlab.paths import cache_directory, data_directory
 
-BUNDLED = ["hello", "rings", "longmode", "selftest", "tripfault", "spin"]
+BUNDLED = ["hello", "rings", "longmode", "selftest", "wren", "wren-paravirt", "tripfault", "spin"]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +66,7 @@ def test_a_fetched_linux_is_available_until_it_is_damaged() -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"kernel": {}, "initrd": {}}', "\xff"])
 def test_a_damaged_record_of_a_fetch_counts_as_none(text: str) -> None:
-    path = store.cache_directory() / "fetched" / "linux.json"
+    path = cache_directory() / "fetched" / "linux.json"
     path.parent.mkdir(parents=True)
     path.write_text(text, encoding="latin-1")
     assert not catalogue.find("linux").available
@@ -192,7 +193,7 @@ def test_a_removed_guest_is_forgotten_and_its_file_stays(kernel: Path) -> None:
     "text", ["", "[]", '{"guests": 3}', '{"guests": {"a": {}}}', json.dumps({"guests": {"a": {"kind": "x"}}})]
 )
 def test_a_damaged_list_of_guests_is_reported_and_not_overwritten(kernel: Path, text: str) -> None:
-    path = store.data_directory() / "guests.json"
+    path = data_directory() / "guests.json"
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.raises(UnusableInput) as caught:

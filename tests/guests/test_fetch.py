@@ -20,9 +20,10 @@ import pytest
 from tests.guests import synthetic
 from tests.guests.synthetic import Part
 from vlab.errors import UnusableInput
-from vlab.guests import catalogue, index, loaders, store, zstd
+from vlab.guests import catalogue, index, loaders, zstd
 from vlab.guests.fetch import FetchFailed, apt, deb, fetch, linux
 from vlab.guests.loaders import Kind
+from vlab.paths import cache_directory
 
 RELEASE = "6.1.0-9-amd64"
 KERNEL = synthetic.bzimage(
@@ -222,7 +223,7 @@ def test_an_interrupted_fetch_goes_on_with_what_it_has(repository: Repository) -
 
 @posix
 def test_a_half_download_is_thrown_away(repository: Repository) -> None:
-    place = store.cache_directory() / "apt" / "downloads"
+    place = cache_directory() / "apt" / "downloads"
     place.mkdir(parents=True)
     (place / f"linux-image-{RELEASE}_6.1.9-1_amd64.deb").write_bytes(b"!<arch>\nhalf")
     assert fetch("linux").available
@@ -231,7 +232,7 @@ def test_a_half_download_is_thrown_away(repository: Repository) -> None:
 @posix
 def test_nothing_but_the_guest_stays_in_the_cache(repository: Repository) -> None:
     fetch("linux")
-    files = sorted(path.name for path in store.cache_directory().rglob("*") if path.is_file())
+    files = sorted(path.name for path in cache_directory().rglob("*") if path.is_file())
     assert files == ["apt.lock", "initrd.gz", "linux.json", f"vmlinuz-{RELEASE}"]
 
 

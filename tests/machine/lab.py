@@ -1,4 +1,4 @@
-"""A bench for tests of the real processor: a machine, guest memory behind nested tables, and helpers to fill it."""
+"""A bench for tests of the real processor: a machine, guest memory behind nested tables, and helpers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hardware breakpoints, single steps, and the debug exceptions of instructions that the microcode executes."""
+"""Hardware breakpoints, single steps, and debug exceptions of instructions that the microcode executes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,10 @@ def test_breakpoints_follow_the_registers_of_each_world(lab: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("code", "length"),
-    [("40", 1), ("0fa2", 2), ("0f31", 2), ("0f22d8", 3), ("0f20c0", 3), ("8ed8", 2), ("e480", 2), ("0f06", 2)],
+    [
+        ("40", 1), ("0fa2", 2), ("0f31", 2), ("0f22d8", 3),
+        ("0f20c0", 3), ("8ed8", 2), ("e480", 2), ("0f06", 2),
+    ],
 )  # fmt: skip
 def test_a_single_step_stops_after_every_kind_of_instruction(lab: Bench, code: str, length: int) -> None:
     """Executed by the engine or by the microcode alike."""

@@ -84,7 +84,7 @@ def test_page_tables_in_a_window_are_walked(lab: Bench) -> None:
     assert lab.run(state, "f4") == SvmExit.HLT
 
 
-# --- nested paging --------------------------------------------------------------------------------------------
+# --- nested paging ----------------------------------------------------------------------------------------
 
 
 def test_a_2_mib_nested_page_covers_its_range(lab: Bench) -> None:
@@ -92,7 +92,8 @@ def test_a_2_mib_nested_page_covers_its_range(lab: Bench) -> None:
     lab.poke(LARGE_PAGE - 4, "12345678")
     lab.poke(DATA, "abcd")
     state = lab.flat32()
-    code = f"a1{(RAM + LARGE_PAGE - 4).to_bytes(4, 'little').hex()} 8b1d{(RAM + DATA).to_bytes(4, 'little').hex()} f4"
+    last, data = ((RAM + offset).to_bytes(4, "little").hex() for offset in (LARGE_PAGE - 4, DATA))
+    code = f"a1{last} 8b1d{data} f4"
     assert lab.run(state, code) == SvmExit.HLT
     assert (lab.core.get_gpr(0), lab.core.get_gpr(3) & 0xFFFF) == (0x78563412, 0xCDAB)
 
@@ -118,7 +119,8 @@ def test_a_1_gib_nested_page_covers_its_range(lab: Bench) -> None:
 @pytest.mark.parametrize(
     ("code", "flags", "error"),
     [
-        ("a100006000", 0, 4), ("a300006000", 0, 6), ("a300006000", 5, 7), ("a100006000", 3, 5), ("ffe0", 0, 0x14),
+        ("a100006000", 0, 4), ("a300006000", 0, 6),
+        ("a300006000", 5, 7), ("a100006000", 3, 5), ("ffe0", 0, 0x14),
         ("ffe0", 3, 0x15),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ GP = 13
 
 
 def spy(lab: Bench, answer: int = 0x11223344) -> list[tuple[object, ...]]:
-    """Note every access: direction, port, size, value, and RIP, ECX and arithmetic flags as the hook sees them."""
+    """Note every access: direction, port, size, value, and the hook's RIP, ECX and arithmetic flags."""
     log: list[tuple[object, ...]] = []
 
     def note(*what: int | str) -> None:
@@ -34,7 +34,8 @@ def spy(lab: Bench, answer: int = 0x11223344) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("code", "access"),
     [
-        ("e480", ("in", 0x80, 1)), ("e580", ("in", 0x80, 4)), ("66e580", ("in", 0x80, 2)), ("ec", ("in", 0x3F8, 1)),
+        ("e480", ("in", 0x80, 1)), ("e580", ("in", 0x80, 4)),
+        ("66e580", ("in", 0x80, 2)), ("ec", ("in", 0x3F8, 1)),
         ("ed", ("in", 0x3F8, 4)), ("e680", ("out", 0x80, 1, 0x99)), ("e780", ("out", 0x80, 4, 0x66778899)),
         ("66ef", ("out", 0x3F8, 2, 0x8899)), ("ee", ("out", 0x3F8, 1, 0x99)),
     ],
@@ -86,7 +87,7 @@ def test_a_page_fault_on_the_destination_of_ins_comes_before_the_port_is_read(la
     assert log == []
 
 
-# --- who may --------------------------------------------------------------------------------------------------
+# --- who may ----------------------------------------------------------------------------------------------
 
 
 def user(lab: Bench, iopl: int, *closed: int) -> CpuState:
@@ -158,7 +159,7 @@ def test_virtual_8086_mode_asks_the_bitmap_whatever_iopl_says(lab: Bench) -> Non
     assert (lab.core.rip, len(log)) == (2, 1)
 
 
-# --- undoing --------------------------------------------------------------------------------------------------
+# --- undoing ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", ["e420", "e620", "6c", "6e", "f36c", "f36e", "66ed"])

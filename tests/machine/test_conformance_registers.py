@@ -1,4 +1,4 @@
-"""The live register file against the library's own answers, and the digest of the mode against the engine's own."""
+"""The live register file against the library's answers, and the digest of the mode against the engine's."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from vlab.machine.core import SEGMENT_NAMES
 _read = uclib["uc_reg_read"]
 _read.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 _GENERAL = (
-    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
+    "RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI",
+    "R8", "R9", "R10", "R11", "R12", "R13", "R14", "R15",
 )  # fmt: skip
 
 
 class _Table(ctypes.Structure):
     _fields_ = [
-        ("selector", ctypes.c_uint16), ("base", ctypes.c_uint64), ("limit", ctypes.c_uint32), ("flags", ctypes.c_uint32),
+        ("selector", ctypes.c_uint16), ("base", ctypes.c_uint64),
+        ("limit", ctypes.c_uint32), ("flags", ctypes.c_uint32),
     ]  # fmt: skip
 
 
@@ -96,8 +98,9 @@ def test_flags_survive_the_way_into_the_engine_and_back(lab: Bench, flags: int) 
 
 
 @pytest.mark.parametrize(
-    ("code", "flags"), [("b001 3c01", 0x46), ("31c0 40", 0x2), ("b0ff 0401", 0x57), ("fd", 0x402), ("b080 00c0", 0x847)]
-)  # fmt: skip
+    ("code", "flags"),
+    [("b001 3c01", 0x46), ("31c0 40", 0x2), ("b0ff 0401", 0x57), ("fd", 0x402), ("b080 00c0", 0x847)],
+)
 def test_lazy_flags_are_worked_out_at_an_exit(lab: Bench, code: str, flags: int) -> None:
     assert lab.run(lab.flat32(), code + "f4") == SvmExit.HLT
     seen = lab.core.rflags

@@ -17,9 +17,11 @@ from vlab.machine.stops import CompiledStops, PythonStops, WatchedStops
 
 needs_helper = pytest.mark.skipif(helper.load() is None, reason=f"the compiled helper is {helper.status()}")
 
-# A checksum over 256 bytes, EBP times over: loads, stores, calls, and flags that live across blocks. EAX is the sum.
+# A checksum over 256 bytes, EBP times over: loads, stores, calls, and flags that live across blocks.
+# EAX is the sum.
 #   outer: MOV ESI, DATA; MOV ECX, 64
-#   inner: ROL EAX, 5; XOR EAX, [ESI]; CALL mix; ADC EAX, 1; MOV [ESI+100h], EAX; ADD ESI, 4; DEC ECX; JNZ inner
+#   inner: ROL EAX, 5; XOR EAX, [ESI]; CALL mix; ADC EAX, 1; MOV [ESI+100h], EAX; ADD ESI, 4; DEC ECX
+#          JNZ inner
 #          DEC EBP; JNZ outer; HLT
 #   mix:   PUSH EAX; MUL EBX; POP EDI; ADD EAX, EDI; RET
 CHECKSUM = (

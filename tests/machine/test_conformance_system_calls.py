@@ -1,4 +1,4 @@
-"""SYSCALL and SYSENTER, which the engine notices and the microcode executes; SYSRET, SYSEXIT and IRET, in C."""
+"""SYSCALL and SYSENTER, which the engine notices and the microcode executes; SYSRET and IRET, in C."""
 
 from __future__ import annotations
 

@@ -47,6 +47,7 @@ def test_a_rex_prefix_before_int_counts(lab: Bench) -> None:
 
 # Instructions with memory operands, for the same address worked out by the engine with LEA or by hand.
 _OPERANDS_32 = ("38", "7810", "b811223344", "3c48", "3c8d44332211", "7c2410", "3d44332211", "7d08", "7c15fc")
+_GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
 _OPERANDS_64 = ("38", "7810", "bc48112233ff", "3d11223344", "3c2511223344", "7c24f0", "7d80")
 
 
@@ -85,8 +86,7 @@ def test_a_64_bit_operand_is_where_the_engine_finds_it(lab: Bench, operand: str,
     state = lab.long64()
     for n in range(16):
         if n not in (4, 7):
-            setattr(state, ("rax rcx rdx rbx rsp rbp rsi rdi " + " ".join(f"r{m}" for m in range(8, 16))).split()[n],
-                    0x0000_1234_5678_9ABC * (n + 1) & (1 << 47) - 1)  # fmt: skip
+            setattr(state, _GENERAL[n], 0x0000_1234_5678_9ABC * (n + 1) & (1 << 47) - 1)
     lab.core.load(state)
     expected = by_lea(lab, prefix, operand)
     lab.core.load(state)
@@ -127,7 +127,8 @@ def test_64_bit_code_has_bases_for_fs_and_gs_alone(lab: Bench) -> None:
 @pytest.mark.parametrize(
     ("operand", "expected"),
     [
-        ("38", 0x30), ("39", 0x50), ("3a", 0x120), ("3b", 0x140), ("3c", 0x20), ("3d", 0x40), ("3e3412", 0x1234),
+        ("38", 0x30), ("39", 0x50), ("3a", 0x120), ("3b", 0x140),
+        ("3c", 0x20), ("3d", 0x40), ("3e3412", 0x1234),
         ("3f", 0x10), ("7e10", 0x110), ("ba00ff", 0x20),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Task gates: the hardware task switch."""
+"""The hardware task switch: through task gates, back from there, and its second half alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ from tests.machine.fake_core import (
 from vlab.isa.descriptors import TASK_GATE, TSS_16_AVAILABLE
 from vlab.isa.state import Segment
 from vlab.isa.tss import Tss16, Tss32
-from vlab.machine.delivery import Delivered, FaultRecord, Intercepted, TaskSwitch, deliver
-from vlab.machine.faults import Event, EventKind
+from vlab.machine.delivery import (
+    Delivered,
+    FaultRecord,
+    Intercepted,
+    TaskSwitch,
+    deliver,
+    finish_task_switch,
+    return_to_task,
+)
+from vlab.machine.faults import CpuFault, Event, EventKind
 
 IRQ = Event(EventKind.EXTERNAL, 0x20)
 DF = Event(EventKind.EXCEPTION, 8, error_code=0)
@@ -309,3 +317,203 @@ def test_a_new_tss_that_is_not_mapped_is_a_page_fault_of_the_old_task() -> None:
     record = fault_of(core, IRQ)
     assert (record.fault.vector, record.fault.address) == (14, 0xC000)
     assert record.why == "the TSS of the new task at 0xc000 is not mapped"
+
+
+# --- the second half of a switch that the processor has begun -----------------------------------------------
+
+
+def switched_core(**changes: int) -> FakeCore:
+    """What is there after the first half: the old task saved, TR and CR0.TS and EFLAGS of the new one."""
+    core = task_core(ring=3, **changes)
+    core.segments["tr"] = Segment(TSS2, TSS2_BASE, 0x67, 0x8B)
+    core.cr0 |= 8
+    core.rflags = core.peek(TSS2_BASE + 0x24, 4)
+    return core
+
+
+def test_the_second_half_loads_the_task_of_tr() -> None:
+    core = switched_core()
+    finish_task_switch(core)
+    assert (core.rip, core.rsp, core.cpl, core.cr3) == (0x5000, STACK_IST, 0, 0x7000)
+    assert core.gprs[:4] == [0x11, 0x22, 0x33, 0x44]
+    assert core.segments["cs"] == Segment(CODE0, 0, 0xFFFF_FFFF, 0xC9B)
+    assert core.segments["ldtr"] == Segment(LDT, LDT_BASE, 0xFF, 0x82)
+    assert core.segments["tr"] == Segment(TSS2, TSS2_BASE, 0x67, 0x8B)
+
+
+def test_the_second_half_writes_neither_tss_nor_busy_bits() -> None:
+    core = switched_core()
+    before = [core.peek(base, 0x68) for base in (TSS_BASE, TSS2_BASE)]
+    finish_task_switch(core)
+    assert [core.peek(base, 0x68) for base in (TSS_BASE, TSS2_BASE)] == before
+    assert core.peek(GDT_BASE + TSS2 + 5, 1) == 0x89
+
+
+@pytest.mark.parametrize("nested", [0, 0x4000])
+def test_the_second_half_keeps_the_nested_flag_that_the_first_has_set(nested: int) -> None:
+    core = switched_core()
+    core.rflags |= nested
+    finish_task_switch(core)
+    assert core.rflags == 2 | nested
+
+
+def test_the_second_half_reads_descriptors_in_the_new_address_space_and_the_tss_in_the_old() -> None:
+    core = switched_core()
+    spaces: dict[int, int] = {}
+    read, read_bytes = core.read, core.read_bytes
+
+    def noted(linear: int, size: int, *, user: bool = False) -> int:
+        spaces[linear & ~0x7FF] = core.cr3
+        return read(linear, size, user=user)
+
+    def noted_bytes(linear: int, size: int) -> bytes:
+        spaces[linear] = core.cr3
+        return read_bytes(linear, size)
+
+    core.read, core.read_bytes = noted, noted_bytes  # type: ignore[method-assign]
+    finish_task_switch(core)
+    assert spaces[TSS2_BASE] == 0x1000
+    assert spaces[GDT_BASE] == 0x7000
+
+
+def test_the_second_half_leaves_cr3_alone_without_paging_and_for_a_16_bit_task() -> None:
+    core = switched_core()
+    core.cr0 &= 0x7FFF_FFFF
+    finish_task_switch(core)
+    assert core.cr3 == 0x1000
+    core = switched_core()
+    image = bytearray(Tss16.SIZE)
+    tss = Tss16(image)
+    tss.ip, tss.flags, tss.sp = 0x400, 0x2, 0x4000
+    tss.cs, tss.ss, tss.ds, tss.es = CODE0, DATA0, DATA0, DATA0
+    core.poke(TSS2_BASE, bytes(image))
+    core.segments["tr"] = Segment(TSS2, TSS2_BASE, 0x2B, 0x83)
+    finish_task_switch(core)
+    assert (core.rip, core.cr3, core.segments["ss"].selector) == (0x400, 0x1000, DATA0)
+
+
+def test_the_second_half_enters_a_virtual_8086_task() -> None:
+    core = switched_core(eflags=0x20002, cs=0x1000, ss=0x2000, ds=0x3000, esp=0x100)
+    finish_task_switch(core)
+    assert (core.cpl, core.rflags) == (3, 0x20002)
+    assert core.segments["cs"] == Segment(0x1000, 0x10000, 0xFFFF, 0xF3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unmapped", "vector", "code"),
+    [
+        ({"cs": 0}, None, 10, 0),
+        ({"ldt": DATA0}, None, 10, DATA0),
+        ({"ds": TSS}, None, 10, TSS),
+        ({"eip": 0x2_0000, "cs": 0x58}, None, 13, 0),
+        ({"ldt": 0}, GDT_BASE >> 12, 14, 0),
+    ],
+)
+def test_what_is_wrong_with_the_new_task_is_a_fault_of_the_new_task(
+    changes: dict[str, int], unmapped: int | None, vector: int, code: int
+) -> None:
+    core = switched_core(**changes)
+    descriptor(core, 0x58, 0, 0xFFFF, 0x49B)
+    core.unmapped |= set() if unmapped is None else {unmapped}
+    with pytest.raises(CpuFault) as caught:
+        finish_task_switch(core)
+    assert (caught.value.vector, caught.value.error_code) == (vector, code)
+    assert (core.rip, core.cr3, core.segments["tr"].selector) == (changes.get("eip", 0x5000), 0x7000, TSS2)
+
+
+# --- IRET with NT set ---------------------------------------------------------------------------------------
+
+
+def nested_core() -> FakeCore:
+    """The task of TSS2, entered from the one of TSS through a task gate, about to return."""
+    core = task_core(ring=3)
+    assert deliver(core, IRQ) == Delivered()
+    core.poke(TSS_BASE + 0x1C, (0x1000).to_bytes(4, "little"))  # the processor does not save CR3
+    core.gprs[0], core.rip = 0xABCD, 0x5040
+    return core
+
+
+def test_the_task_before_goes_on_where_it_was() -> None:
+    core = nested_core()
+    return_to_task(core, next_rip=0x5041)
+    assert (core.rip, core.rsp, core.cpl, core.rflags, core.cr3) == (0x1234, STACK3 - 0x100, 3, 0x202, 0x1000)
+    assert core.gprs[:3] == [0xA, 0x10A, 0x20A]
+    assert core.segments["cs"].selector == CODE3 | 3
+    assert core.segments["tr"] == Segment(TSS, TSS_BASE, 0x67, 0x8B)
+    assert core.cr0 & 8, "the x87 state still belongs to the task that was left"
+
+
+def test_the_task_that_is_left_is_available_and_no_longer_nested() -> None:
+    core = nested_core()
+    return_to_task(core, next_rip=0x5041)
+    tss = Tss32(bytes(core.peek(TSS2_BASE + n, 1) for n in range(Tss32.SIZE)))
+    assert (tss.eip, tss.eflags, tss.eax) == (0x5041, 2, 0xABCD)
+    assert core.peek(GDT_BASE + TSS2 + 5, 1) == 0x89
+    assert core.peek(GDT_BASE + TSS + 5, 1) == 0x8B
+
+
+def test_a_task_can_be_entered_again_after_it_has_returned() -> None:
+    core = nested_core()
+    return_to_task(core, next_rip=0x5041)
+    assert deliver(core, IRQ) == Delivered()
+    assert (core.rip, core.gprs[0]) == (0x5041, 0xABCD)
+
+
+def test_a_16_bit_task_is_returned_to() -> None:
+    core = task_core()
+    use_16_bit_tss(core)
+    descriptor(core, TSS, TSS_BASE, 0x2B, 0x83)
+    core.segments["ldtr"] = Segment(0, 0, 0, 0)
+    deliver(core, IRQ)
+    return_to_task(core, next_rip=0x5041)
+    assert (core.rip, core.gprs[0], core.cr3) == (0x1234, 0xA, 0x7000)
+    assert core.segments["tr"].attributes == 0x83
+
+
+@pytest.mark.parametrize(
+    ("link", "attributes", "limit", "vector", "why"),
+    [
+        (0, None, 0, 10, "the back link 0x0000 is null or in the LDT"),
+        (TSS | 4, None, 0, 10, "the back link 0x002c is null or in the LDT"),
+        (0x0FF8, None, 0, 10, "the back link's TSS 0x0ff8 is outside the GDT"),
+        (CODE0, None, 0, 10, "the back link 0x0008 names no busy TSS"),
+        (TSS, 0x89, 0x67, 10, "the back link 0x0028 names no busy TSS"),
+        (TSS, 0x0B, 0x67, 11, "the TSS 0x0028 is not present"),
+        (TSS, 0x8B, 0x66, 10, "the TSS 0x0028 has a limit of 0x66, too small"),
+    ],
+)
+def test_a_bad_back_link_faults_in_the_task_that_wants_to_return(
+    link: int, attributes: int | None, limit: int, vector: int, why: str
+) -> None:
+    core = nested_core()
+    core.poke(TSS2_BASE, link.to_bytes(2, "little"))
+    if attributes is not None:
+        descriptor(core, TSS, TSS_BASE, limit, attributes)
+    before, tss = core.registers(), core.peek(TSS2_BASE, 0x68)
+    with pytest.raises(CpuFault) as caught:
+        return_to_task(core, next_rip=0x5041)
+    assert (caught.value.vector, caught.value.error_code) == (vector, link & 0xFFFC)
+    assert caught.value.why.startswith(why)
+    assert (core.registers(), core.peek(TSS2_BASE, 0x68)) == (before, tss)
+
+
+def test_a_page_fault_on_the_way_back_leaves_the_task_and_the_return_can_be_repeated() -> None:
+    core = nested_core()
+    before = core.registers()
+    core.unmapped.add(TSS_BASE >> 12)
+    with pytest.raises(CpuFault) as caught:
+        return_to_task(core, next_rip=0x5041)
+    assert caught.value.vector == 14
+    assert core.registers() == before
+    core.unmapped.clear()
+    return_to_task(core, next_rip=0x5041)
+    assert core.rip == 0x1234
+
+
+def test_a_bad_segment_of_the_task_before_is_its_own_fault() -> None:
+    core = nested_core()
+    core.poke(TSS_BASE + 0x54, DATA0.to_bytes(2, "little"))  # DS, for ring 3
+    with pytest.raises(CpuFault) as caught:
+        return_to_task(core, next_rip=0x5041)
+    assert (caught.value.vector, caught.value.error_code) == (10, DATA0)
+    assert (core.rip, core.segments["tr"].selector) == (0x1234, TSS)

@@ -12,10 +12,12 @@ from vlab.machine.identity import Identity
 UD = 6
 SSE = 0x600  # CR4.OSFXSR, OSXMMEXCPT
 
-# One instruction for each feature bit: (word, bit) -> machine code in 64-bit mode. RSI and RDI point to memory.
+# One instruction for each feature bit: (word, bit) -> machine code in 64-bit mode. RSI and RDI: addresses.
 _FEATURES = {
-    ("1d", 0): "d9e8", ("1d", 4): "0f31", ("1d", 5): "b9800000c0 0f32", ("1d", 8): "0fc70e", ("1d", 15): "0f44c3",
-    ("1d", 19): "0fae3e", ("1d", 23): "0fefc0", ("1d", 24): "0fae06", ("1d", 25): "0f58c1", ("1d", 26): "660f58c1",
+    ("1d", 0): "d9e8", ("1d", 4): "0f31", ("1d", 5): "b9800000c0 0f32",
+    ("1d", 8): "0fc70e", ("1d", 15): "0f44c3",
+    ("1d", 19): "0fae3e", ("1d", 23): "0fefc0", ("1d", 24): "0fae06",
+    ("1d", 25): "0f58c1", ("1d", 26): "660f58c1",
     ("1c", 0): "f20f7cc1", ("1c", 1): "660f3a44c100", ("1c", 9): "660f3800c1", ("1c", 13): "480fc70e",
     ("1c", 19): "660f3840c1", ("1c", 20): "f20f38f1c3", ("1c", 22): "0f38f006", ("1c", 23): "f30fb8c3",
     ("1c", 25): "660f38dcc1",
@@ -38,7 +40,8 @@ def test_a_feature_that_cpuid_shows_executes(lab: Bench, code: str) -> None:
 def test_the_table_of_instructions_has_every_bit_that_is_an_instruction() -> None:
     """The other bits are page-table and MSR features, with tests of their own."""
     others = {
-        ("1d", 3), ("1d", 6), ("1d", 9), ("1d", 11), ("1d", 12), ("1d", 13), ("1d", 16), ("1d", 17), ("xd", 11),
+        ("1d", 3), ("1d", 6), ("1d", 9), ("1d", 11), ("1d", 12),
+        ("1d", 13), ("1d", 16), ("1d", 17), ("xd", 11),
         ("xd", 26), ("7b", 7),
     }  # fmt: skip
     words = {
@@ -91,10 +94,13 @@ def test_4_mib_pages_are_there_and_reach_beyond_4_gib(lab: Bench, address: int) 
 @pytest.mark.parametrize(
     ("code", "what"),
     [
-        ("0fc7f0", "RDRAND"), ("0fc7f8", "RDSEED"), ("0f01ca", "CLAC"), ("0f01cb", "STAC"), ("0f01c8", "MONITOR"),
+        ("0fc7f0", "RDRAND"), ("0fc7f8", "RDSEED"),
+        ("0f01ca", "CLAC"), ("0f01cb", "STAC"), ("0f01c8", "MONITOR"),
         ("0f01c9", "MWAIT"), ("0f01d0", "XGETBV"), ("0fae26", "XSAVE"), ("0fae2e", "XRSTOR"),
-        ("0f01ee", "RDPKRU"), ("0f01d8", "VMRUN"), ("0f01d9", "VMMCALL"), ("0f01da", "VMLOAD"), ("0f01dc", "STGI"),
-        ("0f01dd", "CLGI"), ("0f01de", "SKINIT"), ("0f01df", "INVLPGA"), ("0faa", "RSM"), ("0f0f c1 9e", "3DNow!"),
+        ("0f01ee", "RDPKRU"), ("0f01d8", "VMRUN"),
+        ("0f01d9", "VMMCALL"), ("0f01da", "VMLOAD"), ("0f01dc", "STGI"),
+        ("0f01dd", "CLGI"), ("0f01de", "SKINIT"), ("0f01df", "INVLPGA"),
+        ("0faa", "RSM"), ("0f0f c1 9e", "3DNow!"),
         ("660f3882 06", "INVPCID"),
     ],
 )  # fmt: skip

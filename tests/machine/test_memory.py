@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -114,7 +115,7 @@ def test_allocations_never_overlap_and_nothing_is_lost(requests: list[tuple[int,
         if give_back:
             frames.free(address)
     runs = sorted(frames.allocated.items())
-    assert all(start + size <= after for (start, size), (after, _) in zip(runs, runs[1:], strict=False))
+    assert all(start + size <= after for (start, size), (after, _) in pairwise(runs))
     for address in frames.allocated:
         frames.free(address)
     assert frames.largest == 64 * PAGE

@@ -254,7 +254,8 @@ def test_registers_on_the_processor_can_be_adopted(lab: Bench, world: Callable[.
     ("event", "frame"),
     [
         (EventInjection.interrupt(0x30), [CODE, 8, 0x202]), (EventInjection.nmi(), [CODE, 8, 0x202]),
-        (EventInjection.exception(13, 0x55), [0x55, CODE, 8, 0x10202]), (EventInjection.exception(6), [CODE, 8, 0x10202]),
+        (EventInjection.exception(13, 0x55), [0x55, CODE, 8, 0x10202]),
+        (EventInjection.exception(6), [CODE, 8, 0x10202]),
         (EventInjection.software(0x30), [CODE, 8, 0x202]),
     ],
 )  # fmt: skip
@@ -408,10 +409,13 @@ def test_only_msrs_in_the_permission_map_exit(lab: Bench, world: Callable[..., W
         (lambda w: setattr(w.save, "cr0", 0x80000010), "long mode needs CR0.PE"),
         (lambda w: setattr(w.save, "cs_attributes", 0xE9B), "CS has both L and D set"),
         (lambda w: setattr(w.save, "cr3", 1 << 52), "bits 63:52 of CR3 must be 0"),
-        (lambda w: (setattr(w.control, "intercept_misc1", 1 << 28), setattr(w.control, "msrpm_base_pa", 1 << 40)),
+        (lambda w: (setattr(w.control, "intercept_misc1", 1 << 28),
+                    setattr(w.control, "msrpm_base_pa", 1 << 40)),
          "the MSR permission map at 0x10000000000 is not in memory"),
-        (lambda w: setattr(w.control, "eventinj", 0x80000100), "EVENTINJ 0x80000100 has a type or vector that does not exist"),
-        (lambda w: setattr(w.control, "eventinj", 0x80000320), "EVENTINJ 0x80000320 has a type or vector that does not exist"),
+        (lambda w: setattr(w.control, "eventinj", 0x80000100),
+         "EVENTINJ 0x80000100 has a type or vector that does not exist"),
+        (lambda w: setattr(w.control, "eventinj", 0x80000320),
+         "EVENTINJ 0x80000320 has a type or vector that does not exist"),
     ],
 )  # fmt: skip
 def test_a_vmcb_that_cannot_be_run_is_vmexit_invalid(

@@ -49,8 +49,10 @@ def test_a_64_bit_tss_has_a_64_bit_base(lab: Bench) -> None:
 @pytest.mark.parametrize(
     ("selector", "attributes", "fault"),
     [
-        (0, 0x89, (GP, 0)), (3, 0x89, (GP, 0)), (SPARE | 4, 0x89, (GP, SPARE | 4)), (SPARE, 0x8B, (GP, SPARE)),
-        (SPARE, 0x83, (GP, SPARE)), (SPARE, 0x82, (GP, SPARE)), (SPARE, 0x93, (GP, SPARE)), (SPARE, 0x09, (NP, SPARE)),
+        (0, 0x89, (GP, 0)), (3, 0x89, (GP, 0)),
+        (SPARE | 4, 0x89, (GP, SPARE | 4)), (SPARE, 0x8B, (GP, SPARE)),
+        (SPARE, 0x83, (GP, SPARE)), (SPARE, 0x82, (GP, SPARE)),
+        (SPARE, 0x93, (GP, SPARE)), (SPARE, 0x09, (NP, SPARE)),
         (0xFFF8, 0x89, (GP, 0xFFF8)),
     ],
 )  # fmt: skip

@@ -43,6 +43,33 @@ def test_an_exit_is_counted_and_kept_with_every_field(make) -> None:
     assert recorder.counts == [0, 0, 0, 1]
 
 
+@given(
+    numbers=st.tuples(*[st.integers(0, (1 << 64) - 1)] * 4, st.integers(0, 1 << 40)),
+    origin=st.tuples(st.integers(0, 3), st.integers(0, 65535), *[st.integers(0, 255)] * 3),
+)
+def test_an_exit_recorded_from_its_origin_is_the_same_record(
+    numbers: tuple[int, ...], origin: tuple[int, ...]
+) -> None:
+    reasons = ("CPUID", "HLT", "IO", "NPF")
+    one, other = Recorder(reasons, level="full"), Recorder(reasons, level="full")
+    time, rip, info1, info2, duration = numbers
+    reason, handler, mode, ring, vcpu = origin
+    for _ in range(2):  # the first finds no chunk yet
+        one.record(time, reason, mode, ring, rip, info1, info2, handler, duration, vcpu)
+        other.record_from(other.origin(*origin), time, rip, info1, info2, duration)
+    assert one.rows().tobytes() == other.rows().tobytes()
+    assert one.counts == other.counts
+
+
+def test_an_origin_is_refused_for_a_reason_without_a_name_and_a_number_beyond_its_field(make) -> None:
+    recorder = make()
+    with pytest.raises(IndexError):
+        recorder.origin(17, 0, 0, 0)
+    with pytest.raises(UnusableInput, match="origin: handler 65536, mode 1, ring 2, vcpu 3: "):
+        recorder.origin(0, 65536, 1, 2, 3)
+    assert recorder.counts == [0, 0, 0, 0]
+
+
 def test_a_handler_that_took_an_hour_is_kept_with_the_longest_duration(make) -> None:
     recorder = make()
     recorder.record(1, 0, 0, 0, 0, 0, 0, 0, 3600 * 10**9, 0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 
@@ -151,6 +152,6 @@ def test_the_disk_reaches_memory_and_nothing_beyond_it() -> None:
 
 def test_no_two_chips_answer_at_one_port(board: Board) -> None:
     windows = board.ports.windows
-    assert all(one.last < other.first for one, other in zip(windows, windows[1:], strict=False))
+    assert all(one.last < other.first for one, other in pairwise(windows))
     with pytest.raises(ValueError, match="overlaps 8254 timer"):
         board.ports.add(0x41, 1, "mine", lambda _o, _s: 0, lambda _o, _v, _s: None)

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from vlab.isa.sensitive import Sensitive
 from vlab.isa.svm_exits import SvmExit
 from vlab.vmm import exits
 from vlab.vmm.exits import CODE, EXIT_TYPES, REASONS, PortAccess
@@ -31,7 +32,7 @@ def test_a_record_of_each_reason_can_be_described(reason: str) -> None:
     described = exits.describe(reason, 3, 0x20)
     assert all(isinstance(value, str | int) for value in described.values())
     kind = EXIT_TYPES[REASONS.index(reason)]
-    if kind not in (exits.PortAccess, exits.ExceptionExit):
+    if kind not in (exits.PortAccess, exits.ExceptionExit, exits.SensitiveInstruction):
         assert list(described) == [field.name for field in dataclasses.fields(kind)]
 
 
@@ -49,6 +50,11 @@ def test_a_port_access_is_told_with_port_size_direction_and_value() -> None:
 
 def test_an_exception_is_told_by_its_name() -> None:
     assert exits.describe("EXCEPTION", 13, 0x18) == {"vector": "#GP", "error_code": "0x18"}
+
+
+def test_a_trap_is_told_by_its_instruction() -> None:
+    assert exits.describe("TRAP", Sensitive.MOV_CR, 0) == {"instruction": "MOV CRn"}
+    assert exits.describe("TRAP", Sensitive.CLI, 0) == {"instruction": "CLI"}
 
 
 def test_every_exit_code_of_the_processor_becomes_an_exit() -> None:

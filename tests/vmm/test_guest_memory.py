@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_regions_are_in_order_and_do_not_overlap(memory: GuestMemory, a20: bool)
     regions = list(memory.regions())
     memory.a20 = True
     ends = [(region.gpa, region.gpa + region.size) for region in regions]
-    assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(ends))
     assert all(region.gpa % PAGE == region.size % PAGE == region.hpa % PAGE == 0 for region in regions)
     assert ends[-1][1] == 1 << 32
 

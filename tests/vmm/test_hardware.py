@@ -1,9 +1,10 @@
-"""The hardware-assisted monitor: its VMCB is real bytes, each exit has its handler, and the CPU is virtual."""
+"""The hardware-assisted monitor: its VMCB is real bytes, each exit has its handler, the CPU is virtual."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -29,8 +30,8 @@ def words_at(vm: vlab.VM, address: int, count: int) -> tuple[int, ...]:
 
 
 def trapping(code: bytes, vector: int) -> bytes:
-    """Run `code` with a handler for `vector` that stores the error code or 0, EIP and ESP and ends with status
-    0x77.
+    """Run `code` with a handler for `vector` that stores the error code or 0, EIP and ESP, and ends with
+    status 0x77.
     """
     handler = b"\x58\xa3\x00\x80\x00\x00\x58\xa3\x04\x80\x00\x00" + leave(
         0x77
@@ -172,7 +173,7 @@ def test_the_hosts_registers_are_among_the_refused() -> None:
 
 
 def test_an_interrupt_that_finds_interrupts_off_waits_for_the_window(tmp_path: Path) -> None:
-    """CLI for a few milliseconds, then STI: the VINTR exit comes in between and the handler runs once it may."""
+    """CLI for a few milliseconds, then STI: the VINTR exit comes between, the handler runs once it may."""
     wait = b"\xfa\xb9\x40\x42\x0f\x00\x49\x75\xfd"  # cli; mov ecx, 1000000; again: dec ecx; jnz again
     look = b"\xa1\x00\x80\x00\x00\xa3\x10\x80\x00\x00\xfb\x90\x90"  # mov eax, [ticks]; mov [8010h], eax; sti
     look += b"\xa1\x00\x80\x00\x00\xa3\x14\x80\x00\x00"  # mov eax, [ticks]; mov [8014h], eax
@@ -207,4 +208,4 @@ def test_closing_gives_vmcb_permission_maps_and_tables_back(tmp_path: Path) -> N
 def test_every_kind_of_exit_has_a_handler_with_a_name() -> None:
     from vlab.vmm.hardware import _HANDLER_NAMES
 
-    assert set(_HANDLER_NAMES) == set(exits.EXIT_TYPES)
+    assert set(_HANDLER_NAMES) == set(get_args(exits.HardwareExit))

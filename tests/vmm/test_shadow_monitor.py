@@ -8,69 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 import vlab
+from tests.vmm.shadow_program import DIRECTORY, PS, RW, STRATEGIES, TABLE, P, Program, strategy
 from vlab.errors import UnusableInput
-from vlab.isa.state import CpuState, TableRegister
-from vlab.machine.clock import DeterministicClock
-from vlab.machine.machine import Machine
-from vlab.trace.recorder import Recorder
-from vlab.vmm.board import Board
-from vlab.vmm.exits import REASONS
-from vlab.vmm.guest_memory import GuestMemory
-from vlab.vmm.hardware import HardwareMonitor
-from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import VARIANTS, ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.stop import Stop, StopKind
-
-P, RW, PS = 1, 2, 1 << 7
-ENTRY, RESULTS, IDT_POINTER, GDT, IDT = 0x1000, 0x2000, 0x2100, 0x2200, 0x3000
-DIRECTORY, TABLE = 0x4000, 0x5000
-STRATEGIES = ["nested", *VARIANTS]
-
-
-def strategy(name: str) -> PagingStrategy:
-    return NestedPaging() if name == "nested" else ShadowPaging(name)
-
-
-class Program:
-    """A 32-bit program at ENTRY under the hardware monitor."""
-
-    def __init__(self, paging: PagingStrategy, code: str, handlers: dict[int, str] | None = None) -> None:
-        self.machine = Machine(16 << 20)
-        self.memory = GuestMemory(self.machine, 8 << 20)
-        clock = DeterministicClock(self.machine.processor.engine.stops.words)
-        board = Board(clock, self.memory.ram)
-        self.monitor = HardwareMonitor(
-            self.machine, self.memory, board, clock, Recorder(REASONS), paging
-        )  # fmt: skip
-        state = CpuState.flat32(ENTRY)
-        state.gdtr = TableRegister(GDT, 5 * 8 - 1)
-        state.rsp = 0x7000
-        self.write(ENTRY, bytes.fromhex(code))
-        self.write(GDT, bytes(8) + bytes.fromhex("ffff0000009bcf00 ffff00000093cf00"))
-        self.write(IDT_POINTER, struct.pack("<HI", 0x7FF, IDT))
-        for number, (vector, handler) in enumerate((handlers or {}).items()):
-            start = 0x1800 + 0x100 * number
-            self.write(start, bytes.fromhex(handler))
-            self.write(IDT + 8 * vector, struct.pack("<HHHH", start, 8, 0x8E00, 0))
-        self.monitor.boot(state)
-
-    def write(self, gpa: int, data: bytes) -> None:
-        self.memory.ram[gpa : gpa + len(data)] = data
-
-    def results(self, count: int) -> tuple[int, ...]:
-        return struct.unpack_from(f"<{count}I", self.memory.ram, RESULTS)
-
-    def run(self) -> Stop:
-        try:
-            return self.monitor.run()
-        finally:
-            self.counts = dict(zip(REASONS, self.monitor.recorder.counts, strict=True))
-
-    def close(self) -> None:
-        self.monitor.close()
-        self.memory.close()
-        self.machine.close()
 
 
 @pytest.fixture(params=STRATEGIES)
@@ -106,17 +48,6 @@ def test_the_self_test_passes(variant: str) -> None:
     with vlab.VM("selftest", paging=ShadowPaging(variant)) as vm:
         stop = vm.run(timeout=120)
         assert (stop.kind, stop.exit_code) == (StopKind.EXIT, 0), vm.console.text[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.linux
-def test_linux_comes_to_its_prompt_at_the_same_virtual_time_as_over_nested_tables() -> None:
-    times = []
-    for paging in ("nested", "shadow"):
-        with vlab.VM("linux", paging=paging) as vm:
-            assert vm.run(until="# ", timeout=300).kind is StopKind.EXPECTED
-            times.append(vm.virtual_time_ns)
-    assert abs(times[0] - times[1]) < 10_000_000
 
 
 # --- instructions -------------------------------------------------------------------------------------------
@@ -217,29 +148,42 @@ def test_a_fault_of_the_guests_own_during_delivery_ends_as_over_nested_tables(
     assert stories[1:] == stories[:1] * 2
 
 
-def test_a_stack_where_no_memory_is_ends_the_guest_with_a_sentence(programs: list[Program]) -> None:
-    for name in VARIANTS:
-        program = with_tables(Program(strategy(name), PAGING_ON + "bc00104000 cd30", {0x30: INT_HANDLER}))
-        programs.append(program)
-        program.write(TABLE, struct.pack("<I", 0xA0000 | P | RW))
-        stop = program.run()
-        assert stop.kind is StopKind.FAILED
-        assert "the delivery of an event reaches 0xa0ff" in stop.story
+INTERRUPT, UNDEFINED = "bc00104000 cd30", "bc00104000 0f0b"
 
 
-def test_a_task_switch_behind_the_monitors_back_is_noticed(programs: list[Program]) -> None:
-    """JMP to a TSS: the emulator loads CR3 from it, and nothing is mapped there."""
-    for name in VARIANTS:
-        code = "b81800000f00d8 ea000000002000"  # ltr 18h; jmp 20h:0
-        program = Program(strategy(name), code)
+@pytest.mark.parametrize("code", [INTERRUPT, UNDEFINED], ids=["INT n", "exception"])
+@pytest.mark.parametrize(
+    ("name", "stack"), [*((name, 0xF0000) for name in STRATEGIES), *((name, 0xA0000) for name in VARIANTS)]
+)
+def test_a_stack_where_no_memory_is_ends_the_guest_with_a_sentence(
+    name: str, stack: int, code: str, programs: list[Program]
+) -> None:
+    """The access is not the one of the instruction at RIP, which must not be emulated for it."""
+    program = Program(strategy(name), PAGING_ON + code, {0x30: INT_HANDLER, 6: INT_HANDLER})
+    programs.append(with_tables(program))
+    program.write(TABLE, struct.pack("<I", stack | P | RW))
+    stop = program.run()
+    assert stop.kind is StopKind.FAILED
+    assert f"the delivery of an event reaches {stack >> 12:#x}ff" in stop.story
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_story_shows_the_guests_control_registers(name: str, programs: list[Program]) -> None:
+    ends = {
+        "failed": (PAGING_ON + "bc00104000 cd30", StopKind.FAILED),
+        "triple fault": (PAGING_ON + "bc00006000 0f0b", StopKind.TRIPLE_FAULT),
+        "no tables": ("b8000000800f22c0", StopKind.TRIPLE_FAULT),
+        "halted": (PAGING_ON + "fa f4", StopKind.HALTED),
+    }
+    for code, kind in ends.values():
+        program = with_tables(Program(strategy(name), code, {0x30: INT_HANDLER}))
         programs.append(program)
-        program.write(GDT + 0x18, bytes.fromhex("6700003800890000 6700803800890000"))
-        program.write(0x3880 + 0x1C, struct.pack("<II", 0x7000, ENTRY))
-        program.write(0x3880 + 0x4C, struct.pack("<HxxHxxH", 8, 0x10, 0x10))
+        program.write(TABLE, struct.pack("<I", 0xF0000 | P | RW))
         stop = program.run()
-        assert stop.kind is StopKind.FAILED
-        assert "switched tasks by far JMP or CALL" in stop.story
-        assert "use nested paging" in stop.story
+        assert stop.kind is kind, stop
+        seen = program.monitor.guest_state()
+        assert f"cr0={seen.cr0:x} cr2={seen.cr2:x} cr3={seen.cr3:x} cr4={seen.cr4:x} efer=" in stop.story
+        assert "cr3=4000" in stop.story or "cr0=11" in stop.story
 
 
 # --- the strategy's place among others --------------------------------------------------------------------

@@ -61,13 +61,13 @@ def test_registers_fit_the_mode(processor: Processor) -> None:
     state = CpuState.flat32(CODE)
     state.rax, state.rsp = 0xFFFF_FFFF_1234_5678, 0x9000
     processor.core.load(state)
-    lines = story.registers(processor.core)
+    lines = story.registers(processor.core.state())
     assert len(lines) == 3
     assert lines[0].startswith("rax=12345678 rcx=00000000")
     assert "r8=" not in "".join(lines)
     assert "mode: protected 32-bit, CPL 0" in lines[-1]
     processor.core.load(CpuState.long64(CODE, TABLES))
-    lines = story.registers(processor.core)
+    lines = story.registers(processor.core.state())
     assert len(lines) == 5
     assert "r15=0000000000000000" in lines[3]
     assert "efer=500" in lines[-1]
@@ -87,7 +87,9 @@ def test_what_could_not_be_done_is_told_with_the_place(processor: Processor) -> 
 
 def test_a_halt_and_a_reset_are_told(processor: Processor) -> None:
     processor.core.load(CpuState.flat32(CODE))
-    assert story.halted_story(processor.core).story.startswith("the guest halted at 0x4000 with interrupts")
+    assert story.halted_story(processor.core.state()).story.startswith(
+        "the guest halted at 0x4000 with interrupts"
+    )
     assert story.reset_story("port 99h") == Stop(
         StopKind.RESET, "the guest reset the machine through port 99h"
     )

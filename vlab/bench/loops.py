@@ -66,6 +66,11 @@ def cpuid_loop(count: int) -> Loop:
     )  # mov esi; xor eax, eax; cpuid; dec; jnz
 
 
+def cli_loop(count: int) -> Loop:
+    """A privileged instruction, ``count`` times a round: CLI, which traps outside ring 0."""
+    return _loop(f"be {_word(count)}  fa  4e  75 fc", count)  # mov esi; cli; dec; jnz
+
+
 def tight_loop(count: int) -> Loop:
     """A xorshift generator: a dozen instructions on registers, without a call or a memory access."""
     step = (

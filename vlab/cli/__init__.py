@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -10,17 +11,24 @@ import click
 from vlab import __version__
 from vlab.cli import bench, demo, doctor, guests, lab, run, trace
 from vlab.cli.output import say
-from vlab.errors import VlabError
+from vlab.errors import UnusableInput, VlabError
 
 __all__ = ["cli", "main"]
 
 INTERRUPTED = 130
 BUG = 70
 
+#: What standard output can come to, from which no command recovers.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="vlab")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Boot real guests under virtual machine monitors that you can read, and see every exit.
 
     \b
@@ -32,6 +40,8 @@ def cli() -> None:
 
     Each command explains itself: vlab run --help
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (run.run, demo.demo, guests.guests, trace.trace, bench.bench, doctor.doctor, lab.lab):
@@ -52,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         say("vlab: interrupted")
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            return _report_bug(error)
+        say(f"vlab: the output cannot be written: {error.strerror}; make room, or send it elsewhere")
+        return UnusableInput.exit_status
     except Exception as error:
         return _report_bug(error)
     return status if isinstance(status, int) else 0

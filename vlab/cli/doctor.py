@@ -20,6 +20,7 @@ import click
 from vlab import __version__
 from vlab.cli.record import guest_failed
 from vlab.errors import VlabError
+from vlab.paths import cache_directory
 from vlab.vmm.stop import StopKind
 
 __all__ = ["Finding", "doctor", "findings"]
@@ -121,7 +122,7 @@ def _machine() -> Iterator[Finding]:
 def _helper() -> Iterator[Finding]:
     from vlab.machine import helper
 
-    remedy = "install a C compiler, such as gcc; the results are the same without it, only later"
+    remedy = "the results are the same without it, only later; it wants a C compiler and the cache below"
     yield Finding("helper", helper.load() is not None, helper.status(), remedy, needed=False)
 
 
@@ -162,9 +163,7 @@ def _guests() -> Iterator[Finding]:
 
 
 def _room() -> Iterator[Finding]:
-    from vlab.guests import store
-
-    yield _cache(store.cache_directory())
+    yield _cache(cache_directory())
     memory = _available_memory()
     if memory is not None:
         remedy = f"close other programs: a Linux guest and a notebook want {COMFORTABLE_MEMORY >> 20} MiB"
@@ -177,13 +176,15 @@ def _room() -> Iterator[Finding]:
 
 def _cache(cache: Path) -> Finding:
     """Look whether the cache, or the directory it will be made in, can be written to, and how full it is."""
-    place = next(parent for parent in (cache, *cache.parents) if parent.is_dir())
-    size = 0
+    place = next(parent for parent in (cache, *cache.parents) if parent.exists())
+    size = free = 0
     with suppress(OSError):
+        free = shutil.disk_usage(place).free
         size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file())
-    detail = f"{cache}: {size >> 20:,} MiB used, {shutil.disk_usage(place).free >> 20:,} MiB free"
+    detail = f"{cache}: {size >> 20:,} MiB used, {free >> 20:,} MiB free"
     remedy = "set VLAB_CACHE to a directory that you can write to; without it nothing can be fetched"
-    return Finding("cache", os.access(place, os.W_OK), detail, remedy, needed=False)
+    writable = place.is_dir() and os.access(place, os.W_OK)
+    return Finding("cache", writable, detail, remedy, needed=False)
 
 
 def _available_memory() -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -40,8 +39,8 @@ class Driver:
         self._script = script
         self._timeout = timeout
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._output = sys.stdout.buffer
-        self._reader_gone = False
+        self._output = None if sys.stdout is None else sys.stdout.buffer  # `>&-` has closed it
+        self._lost: OSError | None = None
         self._mid_line = False
         vm.console.subscribe(self._show)
 
@@ -55,8 +54,8 @@ class Driver:
         except KeyboardInterrupt:
             self._say("vlab: interrupted")
             return INTERRUPTED
-        if self._reader_gone:
-            raise BrokenPipeError(errno.EPIPE, "nobody reads the console any more")
+        if self._lost:
+            raise self._lost
         if stop is None:
             self.ending = "quit"
             return 0
@@ -66,7 +65,7 @@ class Driver:
     def _unattended(self) -> Stop:
         while True:
             stop = self._vm.run(until=self._arrived, timeout=self._remaining())
-            if not self._script.reached or self._reader_gone:
+            if not self._script.reached or self._lost:
                 return stop
             if not self._type_line():
                 return stop
@@ -82,7 +81,7 @@ class Driver:
                     self._vm.send(typed)
                 if self._script.reached:
                     self._type_line()
-                if keys.quit or self._reader_gone:
+                if keys.quit or self._lost:
                     self._vm.pause()
                     break
         return stop
@@ -94,7 +93,7 @@ class Driver:
         return line is not None
 
     def _arrived(self, *_: object) -> bool:
-        return self._script.reached or self._reader_gone
+        return self._script.reached or self._lost is not None
 
     def _remaining(self) -> float | None:
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
@@ -102,13 +101,13 @@ class Driver:
     def _show(self, output: bytes) -> bool:
         """Pass output on; True when the run should ask at once whether it has arrived."""
         self._script.feed(output)
-        if self._reader_gone or not output:
+        if self._lost or self._output is None or not output:
             return self._arrived()
         try:
             self._output.write(output)
             self._output.flush()
-        except BrokenPipeError:
-            self._reader_gone = True
+        except OSError as error:  # its reader has gone away, or its disk is full
+            self._lost = error
         self._mid_line = not output.endswith(b"\n")
         return self._arrived()
 
@@ -119,7 +118,9 @@ class Driver:
             self._say(f"vlab: the time ran out after {self._timeout:g} s{awaited}")
             return TIMED_OUT
         failed = guest_failed(stop)
-        if stop.kind is not StopKind.EXPECTED:
+        if stop.kind is StopKind.EXPECTED:
+            self._end_line()
+        else:
             self._say(stop.story if failed else f"vlab: {stop.story.partition(chr(10))[0]}")
         if missing is not None:
             self._say(f"vlab: the guest ended before {missing!r} appeared")
@@ -131,3 +132,8 @@ class Driver:
             say("")
             self._mid_line = False
         say(text)
+
+    def _end_line(self) -> None:
+        """Leave the person at the terminal a new line; into a file or a pipe only the guest writes."""
+        if self._mid_line and sys.stderr.isatty():
+            say("")

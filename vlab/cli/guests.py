@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlab.cli.output import EXISTING_FILE, WRITABLE_FILE, say, write_json
+from vlab.cli.output import INPUT_FILE, WRITABLE_FILE, say, write_json
 
 if TYPE_CHECKING:
     from vlab.guests.catalogue import Guest
@@ -84,9 +84,9 @@ def fetch(name: str, again: bool) -> None:
 
 
 @guests.command()
-@click.argument("path", type=EXISTING_FILE)
+@click.argument("path", type=INPUT_FILE)
 @click.option("--name", help="The name for `vlab run`.  [default: the file's name without its suffix]")
-@click.option("--initrd", type=EXISTING_FILE, metavar="F", help="The initial RAM disk that it boots with.")
+@click.option("--initrd", type=INPUT_FILE, metavar="F", help="The initial RAM disk that it boots with.")
 @click.option("--append", metavar="STR", help="The command line that it boots with.")
 def add(path: Path, name: str | None, initrd: Path | None, append: str | None) -> None:
     """Enter the image at PATH into the list of guests; the file stays where it is."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from vlab.cli.driver import Driver
-from vlab.cli.output import EXISTING_FILE, WRITABLE_FILE, write_json
+from vlab.cli.output import INPUT_FILE, SECONDS, WRITABLE_FILE, write_json
 from vlab.cli.record import record
 from vlab.cli.script import Script
 from vlab.cli.terminal import interactive
@@ -27,7 +27,7 @@ Exit status:
 """
 
 CLOCK_HELP = "Virtual time from executed code, the same in each run, or from the clock on the wall."
-MONITOR_HELP = "Who runs the guest: none is the bare machine, hardware uses AMD-V."
+MONITOR_HELP = "Who runs the guest: none is the bare machine, trap-emulate has traps alone, hardware AMD-V."
 PAGING_HELP = "How its memory is mapped: direct, shadow or nested.  [default: the monitor's first]"
 
 
@@ -36,8 +36,8 @@ PAGING_HELP = "How its memory is mapped: direct, shadow or nested.  [default: th
 @click.option("--monitor", default="hardware", show_default=True, metavar="M", help=MONITOR_HELP)
 @click.option("--paging", metavar="P", help=PAGING_HELP)
 @click.option("--memory", metavar="SIZE", help="RAM, such as 128M.  [default: what suits the guest]")
-@click.option("--initrd", type=EXISTING_FILE, metavar="F", help="An initial RAM disk, or a Multiboot module.")
-@click.option("--disk", type=EXISTING_FILE, metavar="F", help="A disk image, read through the guest's BIOS.")
+@click.option("--initrd", type=INPUT_FILE, metavar="F", help="An initial RAM disk, or a Multiboot module.")
+@click.option("--disk", type=INPUT_FILE, metavar="F", help="A disk image, read through the guest's BIOS.")
 @click.option("--append", metavar="STR", help="Added to the guest's command line.")
 @click.option(
     "--clock",
@@ -53,9 +53,7 @@ PAGING_HELP = "How its memory is mapped: direct, shadow or nested.  [default: th
     "--after", "afters", multiple=True, metavar="TEXT", help="The text that the --send beside it waits for."
 )
 @click.option("--expect", metavar="TEXT", help="End with status 0 once TEXT is seen, after every --send.")
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="S", help="End after S seconds."
-)
+@click.option("--timeout", type=SECONDS, metavar="S", help="End after S seconds.")
 @click.option("--trace", "trace_file", type=WRITABLE_FILE, metavar="FILE", help="Record every exit in FILE.")
 @click.option(
     "--json", "json_file", type=WRITABLE_FILE, metavar="FILE", help="Write how the run went to FILE."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vlab.cli.output import EXISTING_FILE, WRITABLE_FILE
+from vlab.cli.output import INPUT_FILE, WRITABLE_FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +20,7 @@ __all__ = ["trace"]
 
 
 @click.command()
-@click.argument("file", type=EXISTING_FILE)
+@click.argument("file", type=INPUT_FILE)
 @click.option("--perfetto", type=WRITABLE_FILE, metavar="OUT", help="Write OUT for ui.perfetto.dev instead.")
 def trace(file: Path, perfetto: Path | None) -> None:
     """Sum up FILE, a trace that `vlab run --trace FILE` recorded.

@@ -15,10 +15,11 @@ from pathlib import Path
 from vlab.errors import UnusableInput
 from vlab.guests import index, store
 from vlab.guests.loaders import Kind, identify
+from vlab.paths import expand
 
-LINUX_COMMAND_LINE = "console=ttyS0 nokaslr nolapic noapic acpi=off pci=off"
-"""What a Linux guest gets unless told otherwise: the serial console, no randomised addresses (so that they
-are the same in every run), and the devices of a PC of 1990, which every monitor has."""
+LINUX_COMMAND_LINE = "console=ttyS0 nokaslr"
+"""What a Linux guest gets unless told otherwise: the serial console, and no randomised addresses, so that
+they are the same in every run. The kernel finds its local APIC, its I/O APIC and ACPI by itself."""
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -71,6 +72,8 @@ _BUNDLED = (
     ),
     ("longmode", Kind.MULTIBOOT, "long mode: builds page tables, uses them and provokes page faults"),
     ("selftest", Kind.MULTIBOOT, "exceptions and interrupts through every kind of gate, checked one by one"),
+    ("wren", Kind.MULTIBOOT, "a small Unix-like kernel, written to be read, with a shell and a self-test"),
+    ("wren-paravirt", Kind.MULTIBOOT, "the same kernel in ring 1: it asks its monitor by hypercalls"),
     ("tripfault", Kind.MULTIBOOT, "ends in a triple fault, in a known place"),
     ("spin", Kind.MULTIBOOT, "jumps to itself for ever, with interrupts off"),
 )
@@ -90,7 +93,7 @@ def find(name_or_path: str | Path) -> Guest:
     Raises UnusableInput for an unknown name, with the nearest ones, and UnusableImage for a file that is no
     guest. A name goes before a file of the same name: write ``./linux`` for the file.
     """
-    path = store.expand(name_or_path)
+    path = expand(name_or_path)
     if isinstance(name_or_path, str):
         known = {guest.name: guest for guest in guests()}
         if name_or_path in known:
@@ -115,8 +118,8 @@ def add(
     given, the names of bundled guests may not. A name that was added before is replaced. Raises UnusableInput
     or UnusableImage for what does not fit.
     """
-    kernel = store.expand(path).absolute()
-    disk = None if initrd is None else store.expand(initrd).absolute()
+    kernel = expand(path).absolute()
+    disk = None if initrd is None else expand(initrd).absolute()
     chosen = kernel.stem if name is None else name
     if not _NAME.fullmatch(chosen):
         raise UnusableInput(f"name: {chosen!r} is not possible; use letters, digits, '.', '_' and '-'")

@@ -13,6 +13,7 @@ from pathlib import Path
 from vlab.errors import UnusableInput
 from vlab.guests import store
 from vlab.guests.loaders import Kind
+from vlab.paths import cache_directory, data_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Own:
 
 
 def _own_path() -> Path:
-    return store.data_directory() / "guests.json"
+    return data_directory() / "guests.json"
 
 
 def read_own() -> dict[str, Own]:
@@ -73,7 +74,7 @@ def write_own(guests: dict[str, Own]) -> None:
 
 
 def _fetched_path(name: str) -> Path:
-    return store.cache_directory() / "fetched" / f"{name}.json"
+    return cache_directory() / "fetched" / f"{name}.json"
 
 
 def record_fetched(name: str, kernel: store.Entry, initrd: store.Entry) -> None:

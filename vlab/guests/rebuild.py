@@ -84,6 +84,7 @@ def _compile(recipe: Recipe, source: str, tools: Toolchain, scratch: Path) -> Pa
     flags = [
         *COMMON_FLAGS.split(),
         *MODE_FLAGS[recipe.bits].split(),
+        *(f"-D{name}" for name in recipe.defines),
         *includes,
         "-isystem",
         _compiler_headers(tools),
@@ -114,6 +115,8 @@ def source_digest(recipe: Recipe) -> str:
     digest = hashlib.sha256()
     words = (recipe.sources, recipe.bits, recipe.format, COMMON_FLAGS, MODE_FLAGS[recipe.bits], LINK_FLAGS)
     digest.update(repr(words).encode())
+    for name in recipe.defines:
+        digest.update(f"-D{name}".encode())
     for path in recipe.inputs():
         content = path.read_bytes().replace(b"\r\n", b"\n")
         digest.update(f"{path.parent.name}/{path.name} {len(content)}\n".encode() + content)

@@ -44,6 +44,7 @@ class Recipe:
 
     `script` is the linker script, relative to `directory`. `format` is what objcopy makes of the linked file:
     `binary`, or an ELF name. `parts` are images made first, for the sources to take in with `.incbin`.
+    `defines` are names that the preprocessor knows.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Recipe:
     format: str
     output: Path
     parts: tuple[Recipe, ...] = ()
+    defines: tuple[str, ...] = ()
 
     def inputs(self) -> list[Path]:
         """Every file that the image's bytes depend on, in an order that no place of the checkout changes."""
@@ -105,6 +107,36 @@ _SELFTEST = (
     *("test_long.c", "long_image.S"),
 )
 
+_WREN = SOURCES / "wren"
+_WREN_PROGRAMS = "sh ls cat echo ps rm wc kill sleep forkwait bench selftest"
+_WREN_KERNEL = (
+    *("boot.S", "main.c", "entry.S", "traps.c", "memory.c", "paging.c", "process.c", "exec.c", "timer.c"),
+    *("syscalls.c", "files.c", "ramdisk.S", "pipe.c", "console.c", "format.c", "check.c", "bench.c"),
+    "../lib/memory.c",
+)
+"""The kernel's files that speak to the processor through cpu.h alone."""
+
+
+_WREN_TESTS = ("test_process.c", "test_memory.c", "test_files.c", "test_protection.c")
+
+
+def _wren_program(name: str) -> Recipe:
+    own = (f"{name}.c", *(_WREN_TESTS if name == "selftest" else ()))
+    sources = ("start.S", *own, "library.c", "../format.c", "../../lib/memory.c")
+    output = IMAGES / f"{name}.elf"
+    return Recipe(f"wren-{name}", _WREN / "user", sources, 32, "user.ld", "elf32-i386", output)
+
+
+def _wren_kernel(name: str, form: str, output: str, *sources: str, defines: tuple[str, ...] = ()) -> Recipe:
+    programs = tuple(_wren_program(program) for program in _WREN_PROGRAMS.split())
+    files = (*_WREN_KERNEL, *sources)
+    return Recipe(name, _WREN, files, 32, "kernel.ld", form, IMAGES / output, programs, defines)
+
+
+_WREN_NATIVE = ("tables.c", "devices.c")
+_WREN_BINARY = _wren_kernel("wren-kernel", "binary", "wren-kernel.bin", *_WREN_NATIVE)
+"""The same bytes as in memory, for the disk to take in."""
+
 _ROM_PARTS = "post fault serial vga video keyboard keymap disk clock system boot"
 _ROM_SOURCES = ("entry.S", *(f"{part}.c" for part in _ROM_PARTS.split()))
 
@@ -122,5 +154,8 @@ RECIPES: tuple[Recipe, ...] = (
         bits=64,
     ),
     _multiboot("selftest", *_SELFTEST, *_CONSOLE, parts=(_SELFTEST_64,)),
+    _wren_kernel("wren", "elf32-i386", "wren.elf", *_WREN_NATIVE),
+    _wren_kernel("wren-paravirt", "elf32-i386", "wren-paravirt.elf", "paravirt.c", defines=("PARAVIRT",)),
+    Recipe("wren-disk", _WREN, ("sector.S",), 16, "disk.ld", "binary", IMAGES / "wren.img", (_WREN_BINARY,)),
 )
 """Every bundled image, the firmware included."""

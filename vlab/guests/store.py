@@ -1,4 +1,4 @@
-"""Where vlab keeps files of the user's: a cache that can be fetched again, and a small index that cannot.
+"""How vlab keeps files of the user's: a cache that can be fetched again, and a small index that cannot.
 
 The cache holds objects by the SHA-256 of their contents; whoever names an object names its digest, and gets
 it only if the bytes still have it. Everything is written beside its place and then moved there, so that a
@@ -11,46 +11,14 @@ import contextlib
 import hashlib
 import os
 import secrets
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from vlab.errors import UnusableInput
+from vlab.paths import cache_directory, data_directory
 
 FILE_MAXIMUM = 3 << 30
 """Bytes of the largest file that is read as an image: no guest has more memory."""
-
-
-def cache_directory() -> Path:
-    """Return the directory for what can be fetched again; ``VLAB_CACHE`` overrides the platform's rule."""
-    return _directory("VLAB_CACHE", "XDG_CACHE_HOME", ".cache", "Library/Caches", "Cache")
-
-
-def data_directory() -> Path:
-    """Return the directory for what the user made; ``VLAB_DATA`` overrides the platform's rule."""
-    return _directory("VLAB_DATA", "XDG_DATA_HOME", ".local/share", "Library/Application Support", "Data")
-
-
-def _directory(own: str, xdg: str, unix: str, macos: str, windows: str) -> Path:
-    if os.environ.get(own):
-        return expand(os.environ[own]).absolute()
-    home = expand("~")
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else home / "AppData" / "Local") / "vlab" / windows
-    if sys.platform == "darwin":
-        return home / macos / "vlab"
-    base = os.environ.get(xdg, "")
-    # the XDG specification: a relative path counts as unset
-    return (Path(base) if Path(base).is_absolute() else home / unix) / "vlab"
-
-
-def expand(path: str | Path) -> Path:
-    """Return a path of the user's with ``~`` replaced, where this computer knows a home directory."""
-    try:
-        return Path(path).expanduser()
-    except (RuntimeError, ValueError):
-        return Path(path)
 
 
 def is_file(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from vlab.machine.core import CS_BASE, LiveCore
 from vlab.machine.decode_assist import SystemInstruction, decode
@@ -20,25 +20,18 @@ _NEVER = -1  # no byte's value
 _RF_TF: Final = 1 << 16 | 1 << 8
 
 
-_STATE: Final = struct.Struct("QQ32xI36xQ224xQ")
+_state: Final = struct.Struct("QQ32xI36xQ224xQ").unpack_from
 """RIP, RFLAGS, hflags, the base of CS and CR3 from the live register file, in one look."""
 _STATE_AT: Final = 8 * RIP
 
 
-class Site(NamedTuple):
-    """An instruction that was seen, for one state of the registers that say what is at RIP.
+Site: TypeAlias = tuple[int, int, int, int, bool, bytes]
+"""An instruction that was seen, for one state of the registers that say what is at RIP.
 
-    place, first: the physical address of its first byte, and that byte. length: without prefixes. following:
-    RIP after it. plain: neither RFLAGS.RF nor TF nor an interrupt shadow is there to be ended behind it.
-    opcode: the two bytes behind its prefixes.
-    """
-
-    place: int
-    first: int
-    length: int
-    following: int
-    plain: bool
-    opcode: bytes
+The physical address of its first byte, and that byte; its length without prefixes; RIP after it; whether it
+is plain: neither RFLAGS.RF nor TF nor an interrupt shadow is there to be ended behind it; and the two bytes
+behind its prefixes.
+"""
 
 
 class CodeReader:
@@ -106,29 +99,33 @@ class CodeReader:
         """Give the number of prefix bytes at RIP."""
         return prefix_count(self.fetch(), long_mode=self._core.mode_code == _LONG64)
 
-    def site(self, length: int) -> Site:
-        """Give what there is to know of the instruction at RIP, of ``length`` bytes beside its prefixes.
+    def skip(self, length: int) -> bool:
+        """Set RIP behind the instruction at RIP, of ``length`` bytes beside its prefixes.
+
+        Gives whether that is all: False, when RFLAGS.RF or TF or an interrupt shadow is there to be ended.
 
         It comes from a cache, for exits happen at the same places again and again. Should a page have been
         remapped under the same CR3 meanwhile, the first byte tells prefix from opcode all the same, wrongly
         only if both pages hold the same intercepted opcode behind different prefixes.
         """
-        site = self._sites.get(_STATE.unpack_from(self._file, _STATE_AT))
-        if site is not None and site.length == length and self._bytes[site.place] == site.first:
-            return site
-        return self._look(length)
+        site = self._sites.get(_state(self._file, _STATE_AT)) or self._look(length)
+        place, first, known, following, plain, _ = site
+        if known != length or self._bytes[place] != first:
+            _, _, _, following, plain, _ = self._look(length)
+        self._words[RIP] = following
+        return plain
 
     def opcode(self) -> bytes:
         """Give the first two bytes behind the prefixes of the instruction at RIP, from the same cache."""
-        site = self._sites.get(_STATE.unpack_from(self._file, _STATE_AT))
-        if site is None or self._bytes[site.place] != site.first:
+        site = self._sites.get(_state(self._file, _STATE_AT))
+        if site is None or self._bytes[site[0]] != site[1]:
             site = self._look(2)
-        return site.opcode
+        return site[-1]
 
     def _look(self, length: int) -> Site:
         """Read the instruction at RIP and remember it."""
         core, long_mode = self._core, self._core.mode_code == _LONG64
-        code, state = self.fetch(), _STATE.unpack_from(self._file, _STATE_AT)
+        code, state = self.fetch(), _state(self._file, _STATE_AT)
         rip, flags, hflags, _, _ = state
         start = prefix_count(code, long_mode=long_mode)
         try:
@@ -136,14 +133,10 @@ class CodeReader:
         except (CpuFault, NestedFault):
             place = self._memory.size
         first = code[0] if code and place < self._memory.size else _NEVER
-        site = Site(
-            place if first != _NEVER else 0,
-            first,
-            length,
-            rip + start + length & (_MASK64 if long_mode else _MASK32),
-            not flags & _RF_TF and not hflags & INHIBIT,
-            code[start : start + 2],
-        )
+        place = place if first != _NEVER else 0
+        following = rip + start + length & (_MASK64 if long_mode else _MASK32)
+        plain = not flags & _RF_TF and not hflags & INHIBIT
+        site = place, first, length, following, plain, code[start : start + 2]
         if len(self._sites) >= _CACHED:
             self._sites.clear()
         self._sites[state] = site

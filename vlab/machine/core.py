@@ -155,10 +155,18 @@ class LiveCore:
     @property
     def rflags(self) -> int:
         """RFLAGS. It can be read in a port or window callback too, but not set there."""
-        return self.engine.read_flags() if self.engine.running else self.words[reg.EFLAGS]
+        return self.read_flags()
 
     @rflags.setter
     def rflags(self, value: int) -> None:
+        self.write_flags(value)
+
+    def read_flags(self) -> int:
+        """Give what the processor holds as RFLAGS."""
+        return self.engine.read_flags() if self.engine.running else self.words[reg.EFLAGS]
+
+    def write_flags(self, value: int) -> None:
+        """Set what the processor holds as RFLAGS."""
         self._words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
         self._words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
         self.words[reg.CC_SRC] = value & _ARITHMETIC

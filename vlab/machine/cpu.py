@@ -8,6 +8,7 @@ much, and several entry points that are needed have no method there.
 from __future__ import annotations
 
 import ctypes
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Final
@@ -139,12 +140,34 @@ STOP_FUNCTION: Final[int] = ctypes.cast(_stop, _P).value or 0
 """Address of ``int stop(handle)``, for hooks that are C functions."""
 
 
+_START_FUNCTION: Final = ctypes.cast(_start, _P).value
+_IN_PYTHON: Final = ctypes.cast(ctypes.pythonapi.PyGILState_Check, _P).value
+
+
+class _Guard(ctypes.Structure):
+    """What ``vlab_start`` of the compiled helper takes; helper.c declares the same."""
+
+    _fields_ = [
+        ("env", _P),
+        ("raise_exception", _P),
+        ("start", _P),
+        ("in_python", _P),
+        ("aborted", _U64),
+    ]
+
+
 def _ctl(what: int, arguments: int) -> int:
     return what | arguments << 26 | names.UC_CTL_IO_WRITE << 30
 
 
 _FLUSH_TLB: Final = _ctl(names.UC_CTL_TLB_FLUSH, 0)
 _FLUSH_CODE: Final = _ctl(names.UC_CTL_TB_FLUSH, 0)
+
+
+@functools.cache
+def _guard_aborts(helper: ctypes.CDLL) -> None:
+    """Install the handler, once."""
+    helper.vlab_guard_aborts()
 
 
 class Library:
@@ -171,6 +194,9 @@ class Library:
         # With exits on and none set, a stop no longer translates the address before it.
         self._check(_control(place, _ctl(names.UC_CTL_UC_USE_EXITS, 1), _INT(1)), "it has no exit list")
         self._only_between_blocks = self._find_switch()
+        self._guard = _Guard()
+        self._guard_place = 0
+        self._guarded_start: Callable[[ctypes.c_void_p, int, int], int] | None = None
 
     @staticmethod
     def _check(error: int, problem: str) -> None:
@@ -188,8 +214,31 @@ class Library:
 
     def start(self, rip: int) -> int:
         """Execute from ``rip`` until ``stop``; give 0 or the library's error number."""
+        if self._guarded_start is not None:
+            return self._guarded_start(self._handle, rip, self._guard_place)
         error: int = _start(self._handle, rip, 0, 0, 0)
         return error
+
+    def survive_aborts(self, helper: ctypes.CDLL, env: int) -> None:
+        """Have the emulator raise #UD in the guest where it would abort the process, by the compiled helper.
+
+        env: address of its processor structure. Nothing changes where the platform cannot do that, or this
+        build of the library does not show the function that raises.
+        """
+        try:
+            start, raise_exception = helper.vlab_start, uclib["raise_exception_x86_64"]
+        except AttributeError:
+            return
+        start.argtypes = (_P, _U64, _P)
+        self._guard = _Guard(env, ctypes.cast(raise_exception, _P), _START_FUNCTION, _IN_PYTHON, 0)
+        self._guard_place = ctypes.addressof(self._guard)
+        self._guarded_start = start
+        _guard_aborts(helper)
+
+    def took_abort(self) -> bool:
+        """Say whether the #UD that just came stands for an abort; only the first to ask is told."""
+        aborted, self._guard.aborted = bool(self._guard.aborted), 0
+        return aborted
 
     def _find_switch(self) -> ctypes.c_bool:
         """Find the member ``no_exit_request`` of the library's object (`uc_struct` in its uc_priv.h).

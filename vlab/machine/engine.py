@@ -17,11 +17,26 @@ from typing import Final
 
 from vlab.machine import helper
 from vlab.machine import registers as reg
-from vlab.machine.cpu import STOP_FUNCTION, InHook, InstructionHook, InterruptHook, Library, OutHook
+from vlab.machine.cpu import STOP_FUNCTION, InHook, InstructionHook, Library, OutHook
 from vlab.machine.layout import HostLayout
 from vlab.machine.memory import PhysicalMemory
 from vlab.machine.power_on import power_on
-from vlab.machine.stops import NO_INTERRUPT, VMEXIT_VINTR, CompiledStops, PythonStops, Stops, WatchedStops
+from vlab.machine.stops import (
+    INTERRUPT,
+    LEAVE,
+    MODE,
+    NO_INTERRUPT,
+    PLAIN,
+    SETTLING,
+    UNKNOWN,
+    VMCB,
+    VMEXIT_VINTR,
+    WINDOW,
+    CompiledStops,
+    PythonStops,
+    Stops,
+    WatchedStops,
+)
 
 CODE_CACHE: Final = 32 << 20
 """Bytes of host memory for translated code."""
@@ -40,8 +55,7 @@ SLOW_BLOCKS: Final = 64
 """A port access and a reading of the time stamp counter take as long as so many basic blocks, 1 us.
 
 For a port that is an I/O cycle of the ISA bus: six clocks of 8 MHz, and the bridge before it. RDTSC is far
-quicker in hardware, but it is what delay loops are made of: without this a guest that waits a millisecond
-would ask for the time twenty thousand times."""
+quicker in hardware, but delay loops are made of it: a millisecond would take twenty thousand of them."""
 
 
 class Engine:
@@ -52,7 +66,8 @@ class Engine:
     port_in(port, size) -> value and port_out(port, size, value) serve the instructions; they run in the
     middle of one. Whatever they raise undoes the instruction and comes out of ``run``.
     on_exit(number) is asked about each number before ``run`` gives it, between two instructions; True has the
-    processor go on, in a third of the time that it takes to leave the emulator and come back.
+    processor go on, in a third of the time of leaving and coming back. on_plain_exit(code) -> LEAVE, RUN or
+    LOOK and on_look(code) are asked instead about what the compiled helper served (``stops``).
     ``running``: inside ``run``, where the arithmetic flags are kept lazily.
     """
 
@@ -61,6 +76,7 @@ class Engine:
         self._host = host
         self._library = library = Library(CODE_CACHE)
         self.handle: int = library.handle
+        self.took_abort: Callable[[], bool] = library.took_abort
         self.stop_function: int = STOP_FUNCTION
         library.map(0, memory.size, memory.address)
         library.stop_between_blocks(True)
@@ -69,7 +85,8 @@ class Engine:
         self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
         self.on_exit: Callable[[int], bool] = lambda _number: False
-        self._window = 0
+        self.on_plain_exit: Callable[[int], int] = lambda _code: LEAVE
+        self.on_look: Callable[[int], bool] = lambda _code: False
         self._refused: tuple[bytes, int, int, int, int] | None = None
         self._raised: BaseException | None = None
         self._instruction = STOPPED
@@ -81,7 +98,8 @@ class Engine:
         self.words32 = self.bytes.cast("I")
         self._dr6 = (self.layout.vmcb + reg.DR) // 8 + 6
         self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
-        self.flags = self.layout.env + 8 * reg.EFLAGS, self.layout.env + 4 * reg.HFLAGS
+        at = self.layout.env
+        self.flags = at + 8 * reg.EFLAGS, at + 4 * reg.HFLAGS, at + reg.SEGMENTS + reg.SEGMENT_SIZE
         self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
         self.stops = self._make_stops(counting)
         self._stop_words = self.stops.words
@@ -91,6 +109,7 @@ class Engine:
     def _make_stops(self, counting: bool) -> Stops:
         library = helper.load()
         if library is not None:
+            self._library.survive_aborts(library, self.layout.env)
             return CompiledStops(self, library)
         return PythonStops(self) if counting else WatchedStops(self)
 
@@ -111,6 +130,7 @@ class Engine:
     def stop_with(self, code: int) -> None:
         """Stop before the instruction at RIP and have ``run`` give ``code``; only from a code hook."""
         self._instruction = code
+        self._stop_words[SETTLING] = 1
         self._instruction_state = (self.words[reg.RIP], self.words[self._dr6])
         self._library.stop()
 
@@ -155,21 +175,44 @@ class Engine:
         words, pending, stop = self._stop_words, self._interrupt_request, self._library.stop
 
         def exited(_engine: int, number: int) -> None:
+            words[MODE] = UNKNOWN  # who serves the exit may change rings
             # A system call that is stepped over has asked for its stop before the #DB of the step comes.
-            if self._refused is None and self._raised is None and self._instruction == STOPPED:
+            if not words[SETTLING]:
                 if number == VMEXIT_VINTR:
                     pending.value = 0  # else the window would be reported again and again
                 try:
                     if self.on_exit(number):
                         return
                 except BaseException as problem:
-                    self._raised = problem
-            words[2] = number
+                    self._keep(problem)
+            words[INTERRUPT] = number
             # The emulator looks for interrupts once more before it stops: none may come of it.
-            self._window, pending.value = pending.value, 0
+            words[WINDOW], pending.value = pending.value, 0
             stop()
 
-        self.add_hook("interrupt", InterruptHook(exited), 0)
+        def plain(code: int) -> int:
+            try:
+                return self.on_plain_exit(code)
+            except BaseException as problem:
+                self._keep(problem)
+                return LEAVE
+
+        def again(code: int) -> bool:
+            try:
+                return self.on_look(code)
+            except BaseException as problem:
+                self._keep(problem)
+                return False
+
+        self.stops.hook_exits(exited, plain, again)
+
+    def serve_plain_exits(self, vmcb: int | None) -> None:
+        """Let ``on_plain_exit`` serve those of the VMCB at host-physical ``vmcb``; None: let it no longer."""
+        self._stop_words[VMCB] = 0 if vmcb is None else self.memory.address + vmcb
+
+    def set_plain_exits(self, intercepted: int) -> None:
+        """Say which plain exits are intercepted: bit n for exit code 0x60 + n."""
+        self._stop_words[PLAIN] = intercepted
 
     def map_window(
         self, hpa: int, size: int, read: Callable[[int, int], int], write: Callable[[int, int, int], None]
@@ -206,18 +249,19 @@ class Engine:
         if self.running:  # an exception tore the last run before it was settled
             self._undo_instruction()
         words = self._stop_words
-        words[2] = NO_INTERRUPT
+        words[INTERRUPT], words[MODE] = NO_INTERRUPT, UNKNOWN
+        words[SETTLING] = self._raised is not None
         self._instruction = STOPPED
         self.running = True
         error = self._library.start(self.words[reg.RIP])
-        if self._window:
-            self._interrupt_request.value, self._window = self._window, 0
+        if words[WINDOW]:
+            self._interrupt_request.value, words[WINDOW] = words[WINDOW], 0
         if self._refused is not None or self._raised is not None:
             return self._settle()
         if self._instruction != STOPPED:
             return self._undo_instruction()
         self.running = False
-        number = words[2]
+        number = words[INTERRUPT]
         if number != NO_INTERRUPT:
             return number
         if error:
@@ -239,6 +283,7 @@ class Engine:
                 self._stop_words[0],
                 code,
             )
+            self._stop_words[SETTLING] = 1
             empty = self._host.empty_table
             self.words[reg.CR0] |= _PG
             self.words[reg.CR3] = empty
@@ -250,9 +295,14 @@ class Engine:
         self.refuse(FAILED)
         self._raise_later(problem)
 
-    def _raise_later(self, problem: BaseException) -> None:
+    def _keep(self, problem: BaseException) -> None:
+        """Have ``run`` raise ``problem``, unless another came first, and serve no more exits until then."""
         if self._raised is None:
             self._raised = problem
+        self._stop_words[SETTLING] = 1
+
+    def _raise_later(self, problem: BaseException) -> None:
+        self._keep(problem)
         self.stops.request()
 
     def _raise_pending(self) -> None:

@@ -14,6 +14,7 @@ from vlab.isa.svm_exits import SvmExit
 from vlab.machine import microcode
 from vlab.machine.microcode import ENGINE_EXIT
 from vlab.machine.mmu import NestedFault
+from vlab.machine.stops import LEAVE, LOOK, RUN
 
 if TYPE_CHECKING:
     from vlab.machine.processor import Processor
@@ -35,6 +36,9 @@ class ExitLoop:
 
     ``owner(code)`` is asked about each exit; True has the program go on. It may do all that can be done
     between two calls of ``run``, but call ``run``. What it raises comes out of ``run``.
+
+    Of an owner with a VMCB the compiled helper does a part for plain exits (see ``stops``). The rest of it
+    then is ``monitor(code)``, and ``vmrun()`` where that changed the VMCB.
     """
 
     def __init__(self, processor: Processor) -> None:
@@ -45,12 +49,17 @@ class ExitLoop:
         self._plain: dict[int, int] = {}
         self._code: int | None = None
         self.owner: Callable[[int], bool] = nobody
+        self.monitor: Callable[[int], bool] = nobody
+        self.vmrun: Callable[[], bool] = lambda: True
         processor.engine.on_exit = self._serve
+        processor.engine.on_plain_exit = self._serve_plain
+        processor.engine.on_look = self._look
 
     def set_owned(self, numbers: frozenset[int]) -> None:
         """Say which of the engine's stops are exits."""
         self._owned = numbers
         self._plain = {number: number - ENGINE_EXIT for number in numbers if number - ENGINE_EXIT in _PLAIN}
+        self._engine.set_plain_exits(sum(1 << code - SvmExit.INTR for code in self._plain.values()))
 
     def run(self) -> int:
         """Execute until an exit whose owner does not send the program on; give its code, or STOPPED."""
@@ -93,6 +102,23 @@ class ExitLoop:
         if code is None or self.owner(code):
             words = self._words
             return (words[0] < words[1] and not processor.step_due) or self._go_on(None)
+        self._code = code
+        return False
+
+    def _serve_plain(self, code: int) -> int:
+        """Do what is left to do at a plain exit whose fields are in the VMCB; the helper does the rest."""
+        processor = self._processor
+        processor.during = processor.event = None
+        processor.info1 = processor.info2 = 0
+        if self.monitor(code):
+            return LOOK if processor.step_due else RUN
+        self._code = code
+        return LEAVE
+
+    def _look(self, code: int) -> bool:
+        """Have VMRUN look at the VMCB after plain exit ``code``; False to leave."""
+        if self.vmrun():
+            return not self._processor.step_due or self._go_on(None)
         self._code = code
         return False
 

@@ -19,6 +19,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from vlab.paths import cache_directory
+
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _FLAGS: Final = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
 
@@ -41,7 +43,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     source = resources.files("vlab.machine").joinpath("helper.c").read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:16]
     name = f"helper-{digest}-{sys.platform}-{platform.machine().lower()}{_suffix()}"
-    path = _directory() / name
+    path = cache_directory() / "helper" / name
     if not path.exists() and (problem := _build(source, path)):
         return None, problem
     try:
@@ -54,19 +56,6 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 def _suffix() -> str:
     return ".dll" if sys.platform == "win32" else ".so"
-
-
-def _directory() -> Path:
-    """Give the place for the helper, by the same rules as the cache of guests (``vlab.guests.store``)."""
-    if override := os.environ.get("VLAB_CACHE"):
-        return Path(override).expanduser().absolute() / "helper"
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "vlab" / "Cache" / "helper"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "vlab" / "helper"
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "vlab" / "helper"
 
 
 def _build(source: bytes, path: Path) -> str:

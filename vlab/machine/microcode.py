@@ -23,6 +23,7 @@ from vlab.machine.decode_assist import INVD, WRITE_CR, SystemInstruction
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.instructions import software_interrupt
 from vlab.machine.port_gate import PORT_FAULT
+from vlab.machine.stops import WRONG_RING
 from vlab.machine.task_register import load_task_register
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ Handler = Callable[["Processor", int], int | None]
 ENGINE_EXIT: Final = 0x100
 """What the engine adds to SVM exit codes."""
 _OWN_MSR: Final = -7  # an MSR access that is none of the owner's
+_AGAIN: Final = -8  # the emulator is to try once more
 
 MISC_MANDATORY: Final = sum(
     1 << code - SvmExit.INTR
@@ -50,6 +52,7 @@ DR_MANDATORY: Final = 0xFF << 16
 """Writes of debug registers."""
 
 _LAST_COUNTER: Final = 3
+_V86: Final = 1  # LiveCore.mode_code
 _ICEBP: Final = b"\xf1"
 _SELECTIVE: Final = 0xA
 """The bits of CR0 whose change is no CR0_SEL_WRITE: TS and MP (APM2 15.8.1)."""
@@ -82,6 +85,17 @@ def _breakpoint(processor: Processor, _number: int) -> int | None:
     core = processor.core
     core.dr6 = core.dr6 & ~0xF | processor.breakpoints.met
     return processor.raise_fault(CpuFault(Vector.DB))
+
+
+def _wrong_ring(processor: Processor, _number: int) -> int | None:
+    """The emulator let the program into a ring: take it back to that of CS, or end what cannot be undone."""
+    core = processor.core
+    if core.mode_code == _V86:
+        return processor.give_up(
+            "IRET outside ring 0 led to virtual-8086 mode, which it does on no processor"
+        )
+    core.set_cpl(core.segment("cs").selector & 3)
+    return None
 
 
 def _nested_fault(processor: Processor, number: int) -> int | None:
@@ -257,7 +271,14 @@ def _which_invalidation(processor: Processor) -> int:
 
 
 def _which_undefined(processor: Processor) -> int:
-    """#UD, or ICEBP, which the engine does not know."""
+    """#UD, or ICEBP, which the engine does not know, or a block that it cannot translate.
+
+    That is for one instruction in it, and all of the block counts as that. An interrupt shadow has the
+    engine translate a single instruction, so the others are executed one by one until the one is found.
+    """
+    if processor.engine.took_abort() and not processor.core.interrupt_shadow:
+        processor.core.begin_shadow()
+        return _AGAIN
     icebp = processor.fetch()[processor.code.prefix_count() :][:1] == _ICEBP
     return ENGINE_EXIT + (SvmExit.ICEBP if icebp else SvmExit.EXCP_UD)
 
@@ -286,7 +307,9 @@ def _make_table() -> dict[int, Handler]:
         engine.SYSENTER: _system_call,
         PORT_FAULT: _refused_port,
         _OWN_MSR: _msr,
+        _AGAIN: lambda _processor, _number: None,
         BREAKPOINT: _breakpoint,
+        WRONG_RING: _wrong_ring,
     }
     by_code: dict[int, Handler] = {
         SvmExit.NPF: _nested_fault,

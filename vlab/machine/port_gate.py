@@ -7,6 +7,7 @@ from typing import Final
 from vlab.machine import port_permission
 from vlab.machine import registers as reg
 from vlab.machine.core import LiveCore
+from vlab.machine.delivery.core import Core
 from vlab.machine.engine import Engine
 from vlab.machine.faults import CpuFault
 
@@ -17,11 +18,14 @@ _VM: Final = 1 << 17
 
 
 class PortGate:
-    """Checks the port accesses of one processor, in the middle of the instruction."""
+    """Checks the port accesses of one processor, in the middle of the instruction.
+
+    ``program``: whose privilege counts; a monitor of a deprivileged guest puts its virtual processor there.
+    """
 
     def __init__(self, engine: Engine, core: LiveCore) -> None:
         self._engine = engine
-        self._core = core
+        self.program: Core = core
         self._fault: CpuFault | None = None
 
     def closes(self, port: int, size: int) -> bool:
@@ -30,7 +34,7 @@ class PortGate:
         flags = engine.words[reg.EFLAGS]
         if engine.words32[reg.HFLAGS] & 3 <= flags >> 12 & 3 and not flags & _VM:
             return False
-        fault = port_permission.check(self._core, port, size)
+        fault = port_permission.check(self.program, port, size)
         if fault is None:
             return False
         self._fault = fault

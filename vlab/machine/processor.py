@@ -41,7 +41,6 @@ _MISC: Final = ENGINE_EXIT + SvmExit.INTR
 _NESTED: Final = 1 << 6  # in hflags2
 _SVME_H: Final = 1 << 20  # in hflags
 _RF: Final = 1 << 16
-_RIP: Final = reg.RIP
 _STEP: Final = 1 << 14  # DR6.BS
 _LONG64: Final = 5  # LiveCore.mode_code
 _MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
@@ -118,7 +117,7 @@ class Processor:
         self.write_task_priority: Callable[[int], None] = self._keep_task_priority
         self.engine.port_in = self._port_in
         self.engine.port_out = self._port_out
-        self.registers = self.engine.words
+        self.registers, self.registers32 = self.engine.words, self.engine.words32
         self._exit_info2 = (host.vmcb + 0x80) >> 3
         self._words = memory.bytes.cast("Q")
         self._free_msrs()
@@ -256,8 +255,7 @@ class Processor:
         self.core.refresh()
         if isinstance(outcome, Delivered):
             self.core.end_shadow()
-            self._notice_stall()
-            self.on_deliver(event)
+            self.note_delivery(event)
             return None
         if isinstance(outcome, Shutdown):
             self.chain, self.failure = outcome.chain, ""
@@ -269,6 +267,11 @@ class Processor:
         self.event, self.info1, self.info2 = None, outcome.selector, 0
         self.during = outcome.during
         return int(SvmExit.TASK_SWITCH)
+
+    def note_delivery(self, event: Event) -> None:
+        """Note that ``event`` reached its handler."""
+        self._notice_stall()
+        self.on_deliver(event)
 
     def _notice_stall(self) -> None:
         """Let time pass for a guest that does nothing but fault: no block is entered, nothing is ever due."""
@@ -346,9 +349,7 @@ class Processor:
 
         length: bytes without its prefixes, which are counted here.
         """
-        site = self.code.site(length)
-        self.registers[_RIP] = site.following
-        if not site.plain:
+        if not self.code.skip(length):
             self.completed()
 
     def advance(self, length: int) -> None:

@@ -1,4 +1,4 @@
-"""Stopping the processor between two instructions, and counting the blocks it entered.
+"""Stopping the processor between two instructions, counting the blocks it entered, and hearing of its exits.
 
 The emulator must never be stopped from another thread or by its own timeout: it would re-run an instruction
 whose memory access is done. A block hook stops it exactly. Three ways to have one, the best that is there:
@@ -7,19 +7,33 @@ whose memory access is done. A block hook stops it exactly. Three ways to have o
 - ``PythonStops``: the same in Python, block for block, about thirty times slower.
 - ``WatchedStops``: no counting. Two hooks that are C functions of the emulator itself; a stop request widens
   the range of the second from nowhere to everywhere. For the realtime clock where no compiler is.
+
+The compiled way also does in C what the processor does at a *plain* exit, one that its code says all about:
+it fills the VMCB's exit fields, asks the monitor, and looks whether VMRUN has anything to do. ``svm`` does
+the same in Python for all other exits, and for these without the helper.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from vlab.machine.cpu import UnknownEmulator
+from vlab.machine.cpu import InterruptHook, UnknownEmulator
 from vlab.machine.registers import VIRTUAL_INTERRUPT
 
 NEVER: Final = (1 << 64) - 1
 NO_INTERRUPT: Final = NEVER
+BLOCKS, DEADLINE, INTERRUPT, WINDOW, SETTLING, MODE, VMCB, PLAIN = range(8)
+"""Places in ``Stops.words``, which helper.c explains."""
+LEAVE, RUN, LOOK = range(3)
+"""What is answered to a plain exit: leave the engine, run the guest again, or first do what VMRUN does."""
 VMEXIT_VINTR: Final = 0x164
+UNKNOWN: Final = 4
+"""In ``words[MODE]``: the ring may have changed in a way that the hooks do not see."""
+WRONG_RING: Final = 0x1000
+"""What the engine gives before a block in a ring that the program had no right to enter."""
+_RING, _VIRTUAL_8086 = 3, 1 << 17  # in hflags and selectors; in eflags
 _IF, _SHADOW = 0x200, 8  # in eflags; in hflags: the instruction after STI or a load of SS
 
 
@@ -30,23 +44,47 @@ class Control(ctypes.Structure):
         ("blocks", ctypes.c_uint64),
         ("deadline", ctypes.c_uint64),
         ("interrupt", ctypes.c_uint64),
+        ("window", ctypes.c_uint64),
+        ("settling", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("vmcb", ctypes.c_void_p),
+        ("plain", ctypes.c_uint64),
         ("pending", ctypes.c_void_p),
         ("stop", ctypes.c_void_p),
         ("eflags", ctypes.c_void_p),
         ("hflags", ctypes.c_void_p),
+        ("cs", ctypes.c_void_p),
+        ("other", ctypes.c_void_p),
+        ("serve", ctypes.c_void_p),
+        ("again", ctypes.c_void_p),
     ]
+
+    @classmethod
+    def of(cls, hooks: Hooks) -> Control:
+        """Make the words for an engine: no deadline, nothing happened, no VMCB."""
+        eflags, hflags, cs = hooks.flags
+        return cls(
+            deadline=NEVER,
+            interrupt=NO_INTERRUPT,
+            mode=UNKNOWN,
+            pending=hooks.pending,
+            stop=hooks.stop_function,
+            eflags=eflags,
+            hflags=hflags,
+            cs=cs,
+        )
 
 
 class Hooks(Protocol):
     """What the engine offers for installing hooks; callbacks are C function pointers.
 
-    pending, flags: addresses of the emulator's interrupt_request, and of its eflags and hflags.
+    pending: address of the emulator's interrupt_request. flags: of its eflags, hflags and selector in CS.
     """
 
     handle: int
     stop_function: int
     pending: int
-    flags: tuple[int, int]
+    flags: tuple[int, int, int]
 
     def add_hook(self, kind: str, function: object, data: int, begin: int = 1, end: int = 0) -> int:
         """Install a hook over the range and give its handle."""
@@ -60,8 +98,8 @@ class Hooks(Protocol):
 class Stops(Protocol):
     """One way of stopping.
 
-    ``words`` are the Control's 64-bit words: blocks, deadline, interrupt. A stop is due while the first has
-    reached the second. ``counts``: whether the first is kept.
+    ``words`` are the Control's 64-bit words, blocks and deadline first. A stop is due while blocks have
+    reached the deadline. ``counts``: whether they are counted.
     """
 
     words: memoryview
@@ -75,6 +113,16 @@ class Stops(Protocol):
         """Stop before the next block; may be called from any thread."""
         ...
 
+    def hook_exits(
+        self, exited: Callable[[int, int], None], plain: Callable[[int], int], again: Callable[[int], bool]
+    ) -> None:
+        """Have the engine's interrupt hook call ``exited(handle, number)``.
+
+        For a plain exit of the VMCB in ``words[VMCB]`` it may call ``plain(code)`` instead, and then, for the
+        answer LOOK, ``again(code)``. None of them may raise.
+        """
+        ...
+
 
 class _Counting:
     """What both counting ways share: a request is a deadline that has passed."""
@@ -82,7 +130,8 @@ class _Counting:
     counts: bool = True
 
     def __init__(self, hooks: Hooks) -> None:
-        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function, *hooks.flags)
+        self._hooks = hooks
+        self.control = Control.of(hooks)
         self.words = memoryview(self.control).cast("B").cast("Q")
 
     def arm(self, deadline: int) -> None:
@@ -93,15 +142,37 @@ class _Counting:
         """Stop before the next block; may be called from any thread."""
         self.words[1] = 0
 
+    def hook_exits(
+        self, exited: Callable[[int, int], None], _plain: Callable[[int], int], _again: Callable[[int], bool]
+    ) -> None:
+        """Have the engine's interrupt hook call ``exited`` for all exits."""
+        self._hooks.add_hook("interrupt", InterruptHook(exited), 0)
+
+
+_PlainExit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint32)
+
 
 class CompiledStops(_Counting):
-    """The block hook in C."""
+    """The hooks in C."""
 
     def __init__(self, hooks: Hooks, helper: ctypes.CDLL) -> None:
         super().__init__(hooks)
         if helper.vlab_control_size() != ctypes.sizeof(Control):
             raise ImportError("the compiled helper and vlab disagree on the size of their shared structure")
+        self._helper = helper
+        self._exits: tuple[object, ...] = ()
         hooks.add_hook("block", helper.vlab_block, ctypes.addressof(self.control))
+
+    def hook_exits(
+        self, exited: Callable[[int, int], None], plain: Callable[[int], int], again: Callable[[int], bool]
+    ) -> None:
+        """Have plain exits served by ``plain`` and ``again``, all others by ``exited``."""
+        self._exits = functions = InterruptHook(exited), _PlainExit(plain), _PlainExit(again)
+        control = self.control
+        control.other, control.serve, control.again = (
+            ctypes.cast(function, ctypes.c_void_p).value for function in functions
+        )
+        self._hooks.add_hook("interrupt", self._helper.vlab_interrupt, ctypes.addressof(control))
 
 
 _BlockHook = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
@@ -114,13 +185,28 @@ class PythonStops(_Counting):
         super().__init__(hooks)
         words, stop = self.words, hooks.stop
         pending = ctypes.c_uint32.from_address(hooks.pending)
-        eflags, hflags = map(ctypes.c_uint32.from_address, hooks.flags)
+        eflags, hflags, cs = map(ctypes.c_uint32.from_address, hooks.flags)
+
+        def ring_is_wrong(mode: int) -> bool:
+            last = words[MODE]
+            if last == UNKNOWN:
+                return False
+            if mode & _VIRTUAL_8086:
+                return not last & _VIRTUAL_8086 and last & _RING != 0
+            return mode & _RING < last & _RING and cs.value & _RING != mode & _RING
 
         def block(_engine: int, _address: int, _size: int, _data: int) -> None:
             if pending.value & VIRTUAL_INTERRUPT and eflags.value & _IF and not hflags.value & _SHADOW:
                 words[2], pending.value = VMEXIT_VINTR, 0
                 stop()
                 return
+            mode = hflags.value & _RING | eflags.value & _VIRTUAL_8086
+            if mode != words[MODE]:
+                if ring_is_wrong(mode):
+                    words[INTERRUPT] = WRONG_RING
+                    stop()
+                    return
+                words[MODE] = mode
             count = words[0]
             if count >= words[1]:
                 stop()
@@ -152,7 +238,8 @@ class WatchedStops:
     _NOWHERE: Final = NEVER  # a range of one address at which no block can start
 
     def __init__(self, hooks: Hooks) -> None:
-        self.control = Control(0, NEVER, NO_INTERRUPT, hooks.pending, hooks.stop_function, *hooks.flags)
+        self._hooks = hooks
+        self.control = Control.of(hooks)
         self.words = memoryview(self.control).cast("B").cast("Q")
         # The first hook makes every block instrumented; this C function ignores its arguments and changes
         # nothing.
@@ -176,3 +263,9 @@ class WatchedStops:
         self.words[1] = 0
         self._range.end = 0
         self._range.begin = 1
+
+    def hook_exits(
+        self, exited: Callable[[int, int], None], _plain: Callable[[int], int], _again: Callable[[int], bool]
+    ) -> None:
+        """Have the engine's interrupt hook call ``exited`` for all exits."""
+        self._hooks.add_hook("interrupt", InterruptHook(exited), 0)

@@ -92,8 +92,9 @@ class Svm:
         """
         if vmcb != self.current and not self._load(vmcb):
             return self._refuse(vmcb)
-        exits, self._serve = self._processor.exits, serve
-        exits.owner = self._exit
+        exits, engine, self._serve = self._processor.exits, self._processor.engine, serve
+        exits.owner, exits.monitor, exits.vmrun = self._exit, serve, self._again
+        engine.serve_plain_exits(vmcb)
         try:
             code = self._enter(vmcb)
             if code is not None and not self._exit(code):
@@ -101,6 +102,7 @@ class Svm:
             return self._processor.run()
         finally:
             exits.owner = nobody
+            engine.serve_plain_exits(None)
 
     def _enter(self, vmcb: int) -> int | None:
         """Do what VMRUN does at its start; give the exit that came of it, if any."""
@@ -120,7 +122,10 @@ class Svm:
         return self._inject(words[_EVENTINJ]) if words[_EVENTINJ] & _VALID else None
 
     def _exit(self, code: int | None) -> bool:
-        """#VMEXIT (APM2 15.6): fill the exit fields and ask the monitor; True when its guest runs again."""
+        """#VMEXIT (APM2 15.6): fill the exit fields and ask the monitor; True when its guest runs again.
+
+        helper.c has the same for exits that are their code alone.
+        """
         processor = self._processor
         while code is not None:
             during = processor.during
@@ -144,6 +149,10 @@ class Svm:
                 return True  # as nearly always: VMRUN finds nothing that it did not know
             code = self._enter(self.current or 0)
         return True
+
+    def _again(self) -> bool:
+        """VMRUN again, after an exit that the compiled helper served with the monitor."""
+        return self._exit(self._enter(self.current or 0))
 
     def _inject(self, raw: int) -> int | None:
         """Deliver EVENTINJ (APM2 15.20); give the exit that came of it, if any."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vlab.errors import UnusableInput
+from vlab.trace import beginning
 from vlab.trace.atomic import replacing
 from vlab.trace.events import COLUMNS, MODES, Kind
 from vlab.trace.exits import Exits
@@ -134,9 +135,8 @@ def _read(path: str | PathLike[str]) -> bytes:
         with Path(path).open("rb") as stream:
             start = stream.read(len(MAGIC))
             if start != MAGIC:
-                found = f"starts with {start!r}" if start else "is empty"
                 raise TraceFileError(
-                    f"{path}: this is no vlab trace: it {found}; `vlab run --trace FILE` writes one"
+                    f"{path}: this is no vlab trace: it {beginning.describe(start)}; `vlab run --trace FILE` writes one"
                 )
             return start + stream.read()
     except OSError as error:

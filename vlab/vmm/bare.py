@@ -14,7 +14,6 @@ from vlab.machine.clock import Clock
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
 from vlab.machine.machine import Machine
-from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
 from vlab.trace.recorder import Recorder
 from vlab.vmm import mmio
@@ -103,7 +102,7 @@ class BareMachine(Monitor):
         return None
 
     def _map_nothing(self, gpa: int) -> None:
-        self._bus.map_window(gpa & ~(PAGE - 1), self._nothing)
+        self._bus.map_nothing(gpa, self._nothing)
         self.processor.set_nested_root(self._bus.root)
 
     def _handle(self, code: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final, TypeAlias, get_args
 
+from vlab.isa.sensitive import mnemonic
 from vlab.isa.vectors import name as vector_name
 
 
@@ -130,11 +131,25 @@ class PrivilegedInstruction:
 
 
 @dataclass(frozen=True, slots=True)
+class SensitiveInstruction:
+    """A sensitive instruction that trapped outside ring 0. family: as in ``isa.sensitive``."""
+
+    family: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoftwareInterrupt:
+    """INT n, INT3 or INTO: on a processor without extensions all lead to the monitor's IDT."""
+
+    vector: int
+
+
+@dataclass(frozen=True, slots=True)
 class TripleFault:
     """Shutdown: a fault while a double fault was delivered (APM2 15.14.3)."""
 
 
-Exit: TypeAlias = (
+HardwareExit: TypeAlias = (
     Cpuid
     | Halt
     | PhysicalInterrupt
@@ -151,6 +166,9 @@ Exit: TypeAlias = (
     | PrivilegedInstruction
     | TripleFault
 )
+"""The exits of a processor with AMD-V."""
+
+Exit: TypeAlias = HardwareExit | SensitiveInstruction | SoftwareInterrupt
 
 EXIT_TYPES: Final[tuple[type[Exit], ...]] = get_args(Exit)
 REASONS: Final = (
@@ -169,8 +187,13 @@ REASONS: Final = (
     "VMMCALL",
     "PRIVILEGED",
     "SHUTDOWN",
+    "TRAP",
+    "INT",
 )
 """The name of each reason, in the order of ``EXIT_TYPES``: what traces and tables show."""
+
+Qualifier: TypeAlias = Callable[[Exit], tuple[int, int]]
+"""Reads an exit's two numbers for a trace record."""
 
 CODE: Final[dict[type[Exit], int]] = {kind: code for code, kind in enumerate(EXIT_TYPES)}
 
@@ -186,6 +209,8 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
             "direction": "out" if access.output else "in",
             "value": f"{info2:#x}",
         }
+    if kind is SensitiveInstruction:
+        return {"instruction": mnemonic(info1)}
     if kind is ExceptionExit:
         return {"vector": vector_name(info1), "error_code": f"{info2:#x}"}
     names = tuple(kind.__dataclass_fields__)
@@ -194,10 +219,10 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
 
 def qualification(exit_: Exit) -> tuple[int, int]:
     """Give an exit's two numbers for a trace record."""
-    return _QUALIFICATION[type(exit_)](exit_)
+    return QUALIFIERS[type(exit_)](exit_)
 
 
-def _reader(kind: type[Exit]) -> Callable[[Exit], tuple[int, int]]:
+def _reader(kind: type[Exit]) -> Qualifier:
     """Give the function that reads the two numbers of an exit of this kind."""
     match tuple(kind.__dataclass_fields__):
         case ():
@@ -209,4 +234,5 @@ def _reader(kind: type[Exit]) -> Callable[[Exit], tuple[int, int]]:
             return attrgetter(*names)
 
 
-_QUALIFICATION: Final = {kind: _reader(kind) for kind in EXIT_TYPES}
+QUALIFIERS: Final = {kind: _reader(kind) for kind in EXIT_TYPES}
+"""For each kind of exit, the function that reads its two numbers."""

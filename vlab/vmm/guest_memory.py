@@ -7,7 +7,7 @@ firmware; the last two are read-only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -49,8 +49,10 @@ class Region:
 class GuestMemory:
     """The RAM of one virtual machine on ``machine``, and its physical memory map.
 
-    size: bytes of RAM, a multiple of 4 KiB, at least 2 MiB. ``ram`` is a writable view of it. Raises
-    UnusableInput when the machine has no room.
+    size: bytes of RAM, a multiple of 4 KiB, at least 2 MiB. ``ram`` is a writable view of it, and
+    ``handed_out`` says that it is in the hands of someone who may write at any time.
+    ``on_written(gpa, size)`` is called after a device or the host wrote. Raises UnusableInput when the
+    machine has no room.
     """
 
     def __init__(self, machine: Machine, size: int) -> None:
@@ -63,6 +65,8 @@ class GuestMemory:
         self.power_on()
         self._windows: list[Region] = []
         self.a20 = True
+        self.handed_out = False
+        self.on_written: Callable[[int, int], None] = lambda _gpa, _size: None
 
     def power_on(self) -> None:
         """Fill what is all zero as it is before a guest is loaded."""

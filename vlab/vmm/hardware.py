@@ -6,8 +6,9 @@ else the processor does by itself. Sections are those of AMD APM vol. 2, rev. 3.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from struct import Struct
+from time import perf_counter_ns
 from typing import ClassVar, Final, assert_never
 
 from vlab.isa.msr import Msr
@@ -21,14 +22,16 @@ from vlab.machine.faults import Event, EventKind
 from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
+from vlab.machine.registers import RIP
 from vlab.machine.svm import event_of, injection_of, write_save_area
-from vlab.trace.recorder import Recorder
-from vlab.vmm import exits, mmio
+from vlab.trace.recorder import Origin, Recorder
+from vlab.vmm import device_access, exits
 from vlab.vmm.board import Board
 from vlab.vmm.device_bus import DeviceBus
-from vlab.vmm.exits import CODE, Exit
+from vlab.vmm.exiting import ExitingMonitor
+from vlab.vmm.exits import CODE, HardwareExit
 from vlab.vmm.guest_memory import GuestMemory
-from vlab.vmm.monitor import Monitor
+from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.redelivery import Redelivery
 from vlab.vmm.story import failed_story, shutdown_story
@@ -55,9 +58,16 @@ _VALID: Final = 1 << 31
 _V_IRQ: Final = 1 << 8
 _PAGING: Final = "paging."
 _EVENTINJ, _INT_CTL, _CLEAN, _EXITINTINFO = 0xA8 >> 3, 0x60 >> 3, 0xC0 >> 3, 0x88 >> 3
+_NOTHING_NOTED: Final[tuple[None, int, int, int, int, int]] = None, 0, 0, 0, 0, 0
+_VM: Final = 1 << 17  # in RFLAGS, and no bit that the digest of the mode uses
+_rip_and_flags: Final = Struct("QQ32xI").unpack_from
+_RIP_AT: Final = 8 * RIP
+"""RIP, RFLAGS and the digest of the mode (hflags) in the live register file."""
+_pack_rax_to_rbx: Final = Struct("QQQQ").pack_into
+"""RAX, RCX, RDX and RBX at the start of the live register file."""
 
 
-class HardwareMonitor(Monitor):
+class HardwareMonitor(ExitingMonitor):
     """One virtual machine under hardware assistance.
 
     paging: the strategy for its memory. apic: whether its CPUID has the local APIC.
@@ -84,10 +94,10 @@ class HardwareMonitor(Monitor):
         self._maps = machine.frames.allocate(IOPM_SIZE + MSRPM_SIZE)
         self._fill_vmcb()
         self._words = machine.memory.bytes[self.vmcb : self.vmcb + PAGE].cast("Q")
-        self._handlers = {kind: recorder.handler_code(name) for kind, name in _HANDLER_NAMES.items()}
-        self._port_handler = self._handlers[exits.PortAccess]
+        self._file = self.processor.engine.bytes
+        self._name_handlers(_HANDLER_NAMES, self.core)
         self._device_bus = DeviceBus(board.memory_windows, memory)
-        self._redelivery = Redelivery(self.processor)
+        self._redelivery = Redelivery(self.processor, self.guest_state)
 
     # --- set-up -------------------------------------------------------------------------------------------
 
@@ -130,9 +140,9 @@ class HardwareMonitor(Monitor):
         return self.paging.guest_paging()
 
     def nested_paging(self) -> PagingControls | None:
-        """The nested tables, when the VMCB has nested paging on."""
+        """The nested tables, when the VMCB has nested paging on and the guest's own tables are above them."""
         control = VmcbControl(self.machine.memory.bytes, self.vmcb)
-        if not control.nested_ctl & 1:
+        if not control.nested_ctl & 1 or self.guest_paging() != self.core.paging:
             return None
         return PagingControls(PagingMode.LONG, int(control.nested_cr3), nxe=True, wp=True)
 
@@ -167,45 +177,30 @@ class HardwareMonitor(Monitor):
         """Handle one exit; True to run the guest again at once, False for the loop outside to look around."""
         processor, recorder = self.processor, self.recorder
         exit_ = DECODERS[code](processor)
+        origin: Origin | None
         if recorder.full:
-            self._handle_recorded(exit_)
+            qualify, origins = self._kinds[type(exit_)]
+            info1, info2 = qualify(exit_)
+            rip, flags, hflags = _rip_and_flags(self._file, _RIP_AT)
+            origin = origins[hflags | flags & _VM]
+            now, started = self.clock.now(), perf_counter_ns()
         else:
-            verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
-            if processor.during is not None and self._words[_EXITINTINFO] & _VALID:
-                verdict = self._deliver_again(verdict)
-            if recorder.counting:
-                recorder.counts[CODE[type(exit_)]] += 1
-            if verdict is not RESUME:
-                self._follow(verdict)
+            origin, now, rip, info1, info2, started = _NOTHING_NOTED
+        verdict = self.handle(exit_)  # a handler that raises is tried again: count when it is done
+        if processor.during is not None and self._words[_EXITINTINFO] & _VALID:
+            verdict = self._deliver_again(verdict)
+        if verdict is not RESUME:
+            self._follow(verdict)
+        if origin is not None:
+            recorder.record_from(origin, now, rip, info1, info2, perf_counter_ns() - started)
+        elif recorder.counting:
+            recorder.counts[CODE[type(exit_)]] += 1
         if self.halted or self.board.interrupt or self._stop is not None:
             return False
         if self.exit_goal is not None:
             self.at_exit = recorder.total >= self.exit_goal
             return not self.at_exit
         return True
-
-    def _handle_recorded(self, exit_: Exit) -> None:
-        """Handle an exit and keep a record of it."""
-        core, kind = self.core, type(exit_)
-        rip, mode, ring, now = core.rip, core.mode_code, core.cpl, self.clock.now()
-        info1, info2 = exits.qualification(exit_)
-        started = time.perf_counter_ns()
-        verdict = self.handle(exit_)
-        if self._words[_EXITINTINFO] & _VALID:
-            verdict = self._deliver_again(verdict)
-        if verdict is not RESUME:
-            self._follow(verdict)
-        self.recorder.record(
-            now, CODE[kind], mode, ring, rip, info1, info2, self._handlers[kind],
-            time.perf_counter_ns() - started,
-        )  # fmt: skip
-
-    def _count(self, exit_: Exit) -> None:
-        """Note an exit that needed no handler."""
-        if self.recorder.full:
-            self._handle_recorded(exit_)
-        elif self.recorder.counting:
-            self.recorder.counts[CODE[type(exit_)]] += 1
 
     def _deliver_again(self, verdict: Verdict) -> Verdict:
         """The exit cut the delivery of an event short; go on with that after what the handler decided."""
@@ -228,7 +223,7 @@ class HardwareMonitor(Monitor):
             case _:
                 assert_never(verdict)
 
-    def handle(self, exit_: Exit) -> Verdict:
+    def handle(self, exit_: HardwareExit) -> Verdict:
         """Serve one exit and say how to go on. Override it to serve some differently."""
         match exit_:
             case exits.Cpuid():
@@ -260,7 +255,7 @@ class HardwareMonitor(Monitor):
                 return Inject(Event(EventKind.EXCEPTION, Vector.UD))  # CPUID says there is no AMD-V
             case exits.TripleFault():
                 processor = self.processor
-                return End(shutdown_story(processor, processor.chain, processor.failure))
+                return End(shutdown_story(processor, processor.chain, processor.failure, self.guest_state()))
             case _:
                 assert_never(exit_)
 
@@ -268,8 +263,8 @@ class HardwareMonitor(Monitor):
 
     def _cpuid(self, exit_: exits.Cpuid) -> Verdict:
         """CPUID shows the virtual CPU."""
-        words = self.core.words
-        words[0], words[3], words[1], words[2] = self.identity.cpuid(exit_.leaf, exit_.subleaf)
+        eax, ebx, ecx, edx = self.identity.cpuid(exit_.leaf, exit_.subleaf)
+        _pack_rax_to_rbx(self._file, 0, eax, ecx, edx, ebx)
         self.processor.skip(2)
         return RESUME
 
@@ -287,69 +282,34 @@ class HardwareMonitor(Monitor):
         self.processor.read_time_stamp(with_aux=bool(with_aux))
         return RESUME
 
-    def _memory_exit(self, exit_: Exit) -> Verdict:
+    def _memory_exit(self, exit_: HardwareExit) -> Verdict:
+        core = self.core
+        rip, alone = core.rip, core.interrupt_shadow or core.single_stepping
         verdict = self.paging.handle(exit_)
         if verdict is None:
-            stop = failed_story(
-                self.processor, f"the paging strategy {self.paging.name} left {exit_} to nobody"
-            )
-            return End(stop)
-        if verdict is RESUME and not ends_block(exit_) and not self._words[_EXITINTINFO] & _VALID:
+            return self._failed(f"the paging strategy {self.paging.name} left {exit_} to nobody")
+        # An instruction in an interrupt shadow, or one that is stepped over, is a block of its own.
+        split = not ends_block(exit_) and not (alone and core.rip != rip)
+        if verdict is RESUME and split and not self._words[_EXITINTINFO] & _VALID:
             # Bare hardware would not have stopped here: the guest's time must not show that we did.
             self.processor.engine.uncount_block()
         return verdict
 
-    def emulate_device_access(self, gpa: int, translate: mmio.Translate | None = None) -> Verdict:
+    def emulate_device_access(self, gpa: int, translate: Translate | None = None) -> Verdict:
         """Carry out the instruction at RIP, whose memory operand is at ``gpa``, against the devices."""
         processor = self.processor
-        match mmio.emulate(self.core, processor.fetch(15), gpa, self._device_bus, translate):
-            case mmio.Done():
-                return RESUME
-            case mmio.Faulted(fault):
-                return Inject(fault.event())
-            case mmio.Missed(other):
-                why = f"one instruction reaches two places without memory, {gpa:#x} and {other:#x}"
-                return End(failed_story(processor, why))
-            case mmio.NotUnderstood(text):
-                why = f"the instruction {text!r} reaches {gpa:#x}, where no memory is, and is not emulated"
-                return End(failed_story(processor, why))
-            case outcome:
-                assert_never(outcome)
+        if processor.during is not None:  # the access was the delivery's, not that of the instruction at RIP
+            return self._failed(f"the delivery of an event reaches {gpa:#x}, where no memory is")
+        return device_access.carry_out(processor, self.core, gpa, self._device_bus, self._failed, translate)
+
+    def _failed(self, why: str) -> Verdict:
+        return End(failed_story(self.processor, why, self.guest_state()))
 
     def intercepts_changed(self) -> None:
         """Have the next VMRUN read the control area again."""
         self._words[_CLEAN] = 0
 
-    # --- ports: exits that are served in the middle of the instruction ----------------------------------
-
-    def _port_in(self, port: int, size: int) -> int:
-        value = self.board.ports.read(port, size)
-        self._note_port(port | size << 16, value)
-        return value
-
-    def _port_out(self, port: int, size: int, value: int) -> None:
-        self.board.ports.write(port, size, value)
-        self._note_port(port | size << 16 | 1 << 24, value)
-
-    def _note_port(self, info: int, value: int) -> None:
-        recorder = self.recorder
-        if recorder.full:
-            core = self.core
-            recorder.record(
-                self.clock.now(),
-                _PORT,
-                core.mode_code,
-                core.cpl,
-                core.rip,
-                info,
-                value,
-                self._port_handler,
-                0,
-            )
-        elif recorder.counting:
-            recorder.counts[_PORT] += 1
-        if self.exit_goal is not None and recorder.total >= self.exit_goal:
-            self.processor.engine.stops.request()
+    # --- snapshots --------------------------------------------------------------------------------------
 
     def save_state(self) -> dict[str, int]:
         """Give what waits in the VMCB, and the paging strategy's state."""
@@ -377,8 +337,7 @@ class HardwareMonitor(Monitor):
 
 
 PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
-_PORT: Final = CODE[exits.PortAccess]
-_HANDLER_NAMES: Final = {
+_HANDLER_NAMES: Final[dict[type[exits.Exit], str]] = {
     exits.Cpuid: "virtual CPU", exits.Halt: "idle", exits.PhysicalInterrupt: "timers",
     exits.InterruptWindow: "interrupts", exits.PortAccess: "ports", exits.MsrAccess: "MSRs",
     exits.NestedPageFault: "paging", exits.PageFault: "paging", exits.ExceptionExit: "exceptions",

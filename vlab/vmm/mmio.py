@@ -72,7 +72,7 @@ def emulate(
     out with the registers as they were. An access that crosses a page is not understood, and a REP does one
     element. The #DB that RFLAGS.TF asks for is left to the caller.
     """
-    instruction = decode(bytes(code), _code_bits(core))
+    instruction = decode(bytes(code), code_bits(core))
     if isinstance(instruction, NotUnderstood):
         return instruction
     action = _ACTIONS.get(instruction.name)
@@ -95,7 +95,7 @@ def emulate(
     return Done(instruction.length, tuple(execution.accesses))
 
 
-def _code_bits(core: LiveCore) -> int:
+def code_bits(core: LiveCore) -> int:
     if core.mode_code == _LONG64:
         return 64
     return 32 if core.segment("cs").attributes & _BIG else 16

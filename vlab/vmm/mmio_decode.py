@@ -102,13 +102,13 @@ def decode(code: bytes, bits: int) -> MmioInstruction | NotUnderstood:
     operand, or registers other than the general ones, is not understood.
     """
     code = code[:LONGEST]
-    insn = next(_decoder(bits).disasm(code, 0, 1), None)
+    insn = next(decoder(bits).disasm(code, 0, 1), None)
     if insn is None:
         return NotUnderstood(f"(undecodable) {code.hex(' ')}" if code else "(no code)")
     text = f"{insn.mnemonic} {insn.op_str}".rstrip()
     operands: list[Operand] = []
     for raw in insn.operands:
-        operand = _operand(insn, raw, operands[0].size if operands else raw.size)
+        operand = operand_of(insn, raw, operands[0].size if operands else raw.size)
         if operand is None:
             return NotUnderstood(text)
         operands.append(operand)
@@ -122,7 +122,7 @@ def decode(code: bytes, bits: int) -> MmioInstruction | NotUnderstood:
 
 
 @cache
-def _decoder(bits: int) -> Any:
+def decoder(bits: int) -> Any:
     """Give the decoder for 16-, 32- or 64-bit code; it stays loaded."""
     import capstone
 
@@ -142,7 +142,7 @@ def _repeat(code: bytes) -> int:
     return repeat
 
 
-def _operand(insn: Any, raw: Any, size: int) -> Operand | None:
+def operand_of(insn: Any, raw: Any, size: int) -> Operand | None:
     """Translate one of the decoder's operands; None for what is no business of ours. size: for a constant."""
     from capstone import x86
 

@@ -68,6 +68,25 @@ class DeviceSpace(Protocol):
         """Write ``size`` bytes."""
 
 
+def in_segment(core: LiveCore, segment: str, offset: int, bits: int) -> int:
+    """Give a linear address; in 64-bit mode only FS and GS have a base (APM2 4.5.3). bits: of the code."""
+    if bits != 64:
+        return core.segment(segment).base + offset & 0xFFFFFFFF
+    if segment in ("fs", "gs"):
+        return core.segment(segment).base + offset & 0xFFFFFFFFFFFFFFFF
+    return offset
+
+
+def linear_address(core: LiveCore, memory: Memory, bits: int) -> int:
+    """Give the linear address of a memory operand of the instruction at RIP, in ``bits``-bit code."""
+    words, offset = core.words, memory.displacement
+    if memory.base is not None:
+        offset += words[memory.base]
+    if memory.index is not None:
+        offset += words[memory.index] * memory.scale
+    return in_segment(core, memory.segment, offset & alu.mask(memory.width), bits)
+
+
 class Execution:
     """One instruction on its way.
 
@@ -127,20 +146,11 @@ class Execution:
         return Ram(tuple(runs))
 
     def in_segment(self, segment: str, offset: int) -> int:
-        """Give a linear address; in 64-bit mode only FS and GS have a base (APM2 4.5.3)."""
-        if self.instruction.bits != 64:
-            return self.core.segment(segment).base + offset & 0xFFFFFFFF
-        if segment in ("fs", "gs"):
-            return self.core.segment(segment).base + offset & 0xFFFFFFFFFFFFFFFF
-        return offset
+        """Give a linear address in a segment."""
+        return in_segment(self.core, segment, offset, self.instruction.bits)
 
     def _linear(self, memory: Memory) -> int:
-        words, offset = self.core.words, memory.displacement
-        if memory.base is not None:
-            offset += words[memory.base]
-        if memory.index is not None:
-            offset += words[memory.index] * memory.scale
-        return self.in_segment(memory.segment, offset & alu.mask(memory.width))
+        return linear_address(self.core, memory, self.instruction.bits)
 
     def _bit_displacement(self) -> int:
         """Give how far a bit number in a register leads away from the memory operand of BT, in bytes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final, TypeVar
 
 from vlab.isa.state import CpuState
@@ -22,6 +22,7 @@ from vlab.trace.recorder import Recorder
 from vlab.vmm.bell import Bell
 from vlab.vmm.board import Board
 from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.silent import Silent
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.story import halted_story, reset_story
 from vlab.vmm.tenant import Tenant
@@ -38,9 +39,7 @@ TURN_NS: Final = 20_000_000
 
 FREE_IDLE_NS: Final = 10_000_000_000
 """Under the deterministic clock a halted guest's time jumps ahead, until the console has been silent for this
-long; then it passes no faster than the wall's, so that a guest at its prompt does not keep a processor
-busy."""
-
+long; then it passes no faster than the wall's: a guest at its prompt keeps no processor busy."""
 
 _APIC_ENABLE: Final = 1 << 11
 
@@ -51,11 +50,12 @@ class Monitor(Tenant):
     ``at_exit``: the engine was left right behind an exit, where nobody but an observer would leave it; the
     next run begins by entering it again, so that stepping changes nothing. ``moment``: time in ns that the
     guest is to have spent executing when ``on_moment`` is called, under the deterministic clock. ``hurry``:
-    do not sleep while the guest idles.
+    do not sleep while the guest idles. ``silent``: what went by without a trap, where the monitor can tell.
     """
 
     name: ClassVar[str]
     paging_name: str
+    silent: Sequence[Silent] = ()
 
     def __init__(
         self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
@@ -67,7 +67,7 @@ class Monitor(Tenant):
         self.interrupts_delivered = 0
         self.ended: Stop | None = None
         self.msrs = ModelSpecificRegisters(self.core, self.processor.tsc)
-        self.msrs.on_apic_base = lambda value: board.switch_local_apic(bool(value & _APIC_ENABLE))
+        self.msrs.on_apic_base = self.apic_base_written
         self._start = CpuState.reset()
         self._stop: Stop | None = None
         self._attention = False
@@ -90,7 +90,7 @@ class Monitor(Tenant):
         events.power_off = lambda: self.end(Stop(StopKind.POWERED_OFF, "the guest powered the machine off"))
         events.debug_exit = self._debug_exit
         events.a20 = self._set_a20
-        events.dma = lambda _gpa, _size: self._flush_later()
+        events.dma = self._written
         board.alarms.on_earlier = self._hasten
 
     # --- what others may call at any time, from any thread ----------------------------------------------
@@ -139,9 +139,18 @@ class Monitor(Tenant):
         verdict = "success" if status == 0 else "failure"
         self.end(Stop(StopKind.EXIT, f"the guest ended with status {status} ({verdict})", status))
 
+    def apic_base_written(self, value: int) -> None:
+        """Follow MSR APIC_BASE (APM2 16.3.1)."""
+        self.board.switch_local_apic(bool(value & _APIC_ENABLE))
+
     def _flush_later(self) -> None:
         self._flush_code = True
         self._look_around()
+
+    def _written(self, gpa: int, size: int) -> None:
+        """A device wrote to the guest's memory: page tables, perhaps, or code."""
+        self.memory.on_written(gpa, size)
+        self._flush_later()
 
     def _set_a20(self, level: bool) -> None:
         if level != self.memory.a20:
@@ -164,6 +173,7 @@ class Monitor(Tenant):
             return self.ended
         with self.machine.lock:
             self._enter()
+            self._look_at_memory()
             try:
                 return self._loop()
             finally:
@@ -182,8 +192,10 @@ class Monitor(Tenant):
                 self.processor.engine.flush_code()
             if not self.at_exit and self.clock.now() >= self.board.alarms.next:
                 self._alarm()
-            if self.at_block is not None and (stop := self.at_block()) is not None:
-                return stop
+            if self.at_block is not None:
+                if (stop := self.at_block()) is not None:
+                    return stop
+                self._look_at_memory()
             if self.exit_goal is not None and self.recorder.total >= self.exit_goal:
                 return Stop(StopKind.EXPECTED, "the exit that was waited for is done")
             self._enter()  # who was called here may have looked at another virtual machine
@@ -191,6 +203,11 @@ class Monitor(Tenant):
                 self._run_guest()
             if self._stop is not None:
                 return self._finish()
+
+    def _look_at_memory(self) -> None:
+        """Whoever has a view of the guest's memory may have written while the guest did not run."""
+        if self.memory.handed_out:
+            self.memory.on_written(0, self.memory.size)
 
     def _run_guest(self) -> None:
         if self.at_exit:
@@ -282,7 +299,7 @@ class Monitor(Tenant):
     def _idle(self) -> bool:
         """Pass time while the processor is halted; True when it is awake again."""
         if not self._interrupts_enabled():  # and no chip of the board raises NMI
-            self.end(halted_story(self.core))
+            self.end(halted_story(self.guest_state()))
             return False
         if self.board.interrupt:
             self.halted = False

@@ -17,9 +17,10 @@ from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
+from vlab.vmm.trap_emulate import TrapAndEmulate
 
 PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging, "shadow": ShadowPaging}
-_WAYS: Final = {"none": ("direct",), "hardware": ("nested", "shadow")}
+_WAYS: Final = {"none": ("direct",), "trap-emulate": ("shadow",), "hardware": ("nested", "shadow")}
 
 
 def available() -> list[tuple[str, str]]:
@@ -59,4 +60,10 @@ def make(
     if monitor == "none":
         return BareMachine(machine, memory, board, clock, recorder)
     strategy = PAGING[paging]() if isinstance(paging, str) else paging
+    if monitor == "trap-emulate":
+        if not isinstance(strategy, ShadowPaging):
+            raise UnusableInput(
+                f"paging: {strategy.name!r} cannot serve the monitor {monitor}; derive it from ShadowPaging"
+            )
+        return TrapAndEmulate(machine, memory, board, clock, recorder, strategy)
     return HardwareMonitor(machine, memory, board, clock, recorder, strategy)

@@ -7,8 +7,10 @@ guest's own fault, the two combine as on bare hardware (APM2 8.2.9).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_never
 
+from vlab.isa.state import CpuState
 from vlab.isa.vectors import Combination, Vector
 from vlab.machine.delivery import FaultRecord, combine
 from vlab.machine.faults import Event, EventKind
@@ -18,10 +20,14 @@ from vlab.vmm.verdicts import End, Inject, Resume, Verdict
 
 
 class Redelivery:
-    """What becomes of interrupted deliveries on ``processor``. It remembers the faults, for the story."""
+    """What becomes of interrupted deliveries on ``processor``. It remembers the faults, for the story.
 
-    def __init__(self, processor: Processor) -> None:
+    guest_state: gives the registers as the guest sees them.
+    """
+
+    def __init__(self, processor: Processor, guest_state: Callable[[], CpuState]) -> None:
         self._processor = processor
+        self._guest_state = guest_state
         self._chain: list[FaultRecord] = []
         self._next: Event | None = None
 
@@ -63,7 +69,7 @@ class Redelivery:
             case Combination.DOUBLE:
                 self._next = Event(EventKind.EXCEPTION, Vector.DF, 0)
             case Combination.SHUTDOWN:
-                return End(shutdown_story(self._processor, tuple(self._chain), ""))
+                return End(shutdown_story(self._processor, tuple(self._chain), "", self._guest_state()))
             case _:
                 assert_never(combination)
         return Inject(self._next)

@@ -25,9 +25,10 @@ from vlab.guests.loaders import Kind, Loaded
 from vlab.isa.state import CpuState
 from vlab.machine.memory import PAGE
 from vlab.machine.register_image import RegisterImage
+from vlab.trace import beginning
 from vlab.trace.atomic import replacing
 from vlab.trace.recorder import Level, Mark
-from vlab.vmm import factory
+from vlab.vmm import arguments, factory
 from vlab.vmm.board import Board
 from vlab.vmm.inputs import Input
 from vlab.vmm.paging.strategy import PagingStrategy
@@ -53,6 +54,7 @@ class SnapshotFileError(UnusableInput):
 
 def save(path: str | PathLike[str], snapshot: Snapshot, settings: factory.Settings, loaded: Loaded) -> None:
     """Write a snapshot to a file, whole or not at all. Raises SnapshotFileError."""
+    arguments.path("path", path)
     pages = snapshot.pages or {}
     frames = sorted(pages)
     plain: dict[str, Iterable[bytes]] = {
@@ -150,6 +152,7 @@ def load(path: str | PathLike[str]) -> Saved:
 
     Raises SnapshotFileError for what is no snapshot, is newer than this vlab, was cut short, or was changed.
     """
+    arguments.path("path", path)
     try:
         with Path(path).open("rb") as stream:
             header = _read_header(path, stream)
@@ -163,8 +166,9 @@ def load(path: str | PathLike[str]) -> Saved:
 def _read_header(path: str | PathLike[str], stream: BinaryIO) -> dict[str, Any]:
     start = stream.read(_PREFIX.size)
     if not start.startswith(MAGIC):
-        found = f"starts with {start[:8]!r}" if start else "is empty"
-        raise SnapshotFileError(f"{path}: this is no vlab snapshot: it {found}; vm.save(path) writes one")
+        raise SnapshotFileError(
+            f"{path}: this is no vlab snapshot: it {beginning.describe(start)}; vm.save(path) writes one"
+        )
     there = stream.seek(0, 2)
     _, version, flags, header_length, length, digest = _PREFIX.unpack(start.ljust(_PREFIX.size, b"\0"))
     if len(start) == _PREFIX.size and version > FORMAT:

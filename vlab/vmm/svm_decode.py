@@ -13,12 +13,13 @@ from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import PageFaultError, Vector
 from vlab.machine.processor import Processor
 from vlab.vmm import exits
-from vlab.vmm.exits import Exit
+from vlab.vmm.exits import HardwareExit
 
 _FETCH: Final = PageFaultError.I.mask
+_EAX, _ECX = 0, 2  # among the 32-bit words of the register file
 
 
-def ends_block(exit_: Exit) -> bool:
+def ends_block(exit_: HardwareExit) -> bool:
     """Whether the exit is between two blocks in any case: the engine ends one behind the instruction, or
     could not fetch the first instruction of the next.
     """
@@ -33,29 +34,37 @@ def ends_block(exit_: Exit) -> bool:
             return False
 
 
-def _decode_exception(vector: int) -> Callable[[Processor], Exit]:
+def _decode_exception(vector: int) -> Callable[[Processor], HardwareExit]:
     if vector == Vector.PF:
         return lambda processor: exits.PageFault(processor.info2, processor.info1)
     return lambda processor: exits.ExceptionExit(vector, processor.info1)
 
 
 # The same few of these come again and again, and making an exit costs more than looking it up.
-_cpuid = lru_cache(maxsize=256)(exits.Cpuid)
+_CPUIDS: Final[dict[tuple[int, int], HardwareExit]] = {}
+_CPUIDS_KEPT: Final = 256
 _msr_access = lru_cache(maxsize=256)(exits.MsrAccess)
 
 
-def _make_decoders() -> dict[int, Callable[[Processor], Exit]]:
+def _decode_cpuid(processor: Processor) -> HardwareExit:
+    registers = processor.registers32
+    key = registers[_EAX], registers[_ECX]
+    exit_ = _CPUIDS.get(key)
+    if exit_ is None:
+        if len(_CPUIDS) >= _CPUIDS_KEPT:
+            _CPUIDS.clear()
+        exit_ = _CPUIDS[key] = exits.Cpuid(*key)
+    return exit_
+
+
+def _make_decoders() -> dict[int, Callable[[Processor], HardwareExit]]:
     """For each SVM exit code, how the exit is made of what the processor left."""
 
-    def always(exit_: Exit) -> Callable[[Processor], Exit]:
+    def always(exit_: HardwareExit) -> Callable[[Processor], HardwareExit]:
         return lambda _processor: exit_
 
-    def cpuid(processor: Processor) -> Exit:
-        words = processor.registers
-        return _cpuid(words[0] & 0xFFFFFFFF, words[1] & 0xFFFFFFFF)
-
-    table: dict[int, Callable[[Processor], Exit]] = {
-        SvmExit.CPUID: cpuid,
+    table: dict[int, Callable[[Processor], HardwareExit]] = {
+        SvmExit.CPUID: _decode_cpuid,
         SvmExit.HLT: always(exits.Halt()),
         SvmExit.VINTR: always(exits.InterruptWindow()),
         SvmExit.MSR: lambda p: _msr_access(p.core.words[1] & 0xFFFFFFFF, p.info1),

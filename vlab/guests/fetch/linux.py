@@ -11,6 +11,7 @@ from vlab.guests.fetch import deb
 from vlab.guests.fetch.apt import Apt, FetchFailed, Package, Progress, is_here
 from vlab.guests.fetch.lock import locked
 from vlab.guests.loaders import Kind, boot_params, elf, identify
+from vlab.paths import cache_directory
 
 KERNELS = ("linux-image-amd64", "linux-image-virtual", "linux-image-generic")
 """Packages that depend on the newest kernel: Debian's, then Ubuntu's."""
@@ -32,7 +33,7 @@ def fetch_linux(progress: Progress) -> None:
     """
     if not is_here():
         raise UnusableInput(_NO_APT)
-    directory = store.cache_directory() / "apt"
+    directory = cache_directory() / "apt"
     waiting = "waiting for another fetch"
     with locked(store.make_directory(directory), lambda: progress(0, 0, waiting)) as waited:
         if waited and index.fetched("linux") is not None:

@@ -1,10 +1,11 @@
 """Linux kernels: bzImage and vmlinux, entered as the kernel's own decompressor enters them.
 
-The payload of a bzImage is unpacked on the host, its ELF segments go to their physical addresses, and the
-kernel starts at its first instruction with RSI at the zero page (Linux documentation, arch/x86/boot.rst,
-"64-bit boot protocol" and "32-bit boot protocol"). Nothing is randomised: this is what ``nokaslr`` gives.
-Where the payload cannot be unpacked here the decompressor is entered in the guest instead. Kernels from
-before protocol 2.08 do not say where their payload is, and go the way of their time: see `linux_real_mode`.
+The payload of a bzImage is unpacked on the host (once: see `unpacked`), its ELF segments go to their physical
+addresses, and the kernel starts at its first instruction with RSI at the zero page (Linux documentation,
+arch/x86/boot.rst, "64-bit boot protocol" and "32-bit boot protocol"). Nothing is randomised: this is what
+``nokaslr`` gives. Where the payload cannot be unpacked here the decompressor is entered in the guest instead.
+Kernels from before protocol 2.08 do not say where their payload is, and go the way of their time: see
+`linux_real_mode`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vlab.errors import UnusableImage
-from vlab.guests.loaders import command_line, e820, elf, layout, linux_real_mode, starts, unpack
+from vlab.guests.loaders import command_line, e820, elf, layout, linux_real_mode, starts, unpack, unpacked
 from vlab.guests.loaders import initrd as initrd_file
 from vlab.guests.loaders.boot_params import E820_TABLE, HEADER_START, BootParams, SetupHeader, parse
 from vlab.guests.loaders.loaded import Kind, Loaded
@@ -73,7 +74,7 @@ def _enter(ram: GuestRam, kernel: elf.Elf) -> CpuState:
 def _load_payload(ram: GuestRam, image: bytes, payload: tuple[int, int]) -> tuple[CpuState, str]:
     """Unpack the payload straight into the guest's memory. Raises CannotUnpack before anything is written."""
     offset, length = payload
-    form, chunks = unpack.unpack(memoryview(image)[offset : offset + length], ram.name)
+    form, chunks = unpacked.unpacked(memoryview(image)[offset : offset + length], ram.name)
     first = _first(chunks)
     if not elf.is_loadable(first):
         raise unpack.CannotUnpack(f"the {form} payload holds no ELF kernel")

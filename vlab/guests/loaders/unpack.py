@@ -19,6 +19,8 @@ from vlab.guests.loaders import lz4
 
 CHUNK = 1 << 20
 """Bytes that a piece has, at most (8 MiB with lz4)."""
+STORED = "uncompressed"
+"""The name of the format that is none."""
 
 
 class CannotUnpack(Exception):
@@ -104,5 +106,5 @@ _FORMATS: tuple[tuple[bytes, str, Callable[[memoryview], Iterator[bytes]]], ...]
     (b"BZh", "bzip2", _with(bz2.BZ2Decompressor)),
     (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
     (lz4.MAGIC, "lz4", lz4.blocks),
-    (b"\x7fELF", "uncompressed", _stored),
+    (b"\x7fELF", STORED, _stored),
 )

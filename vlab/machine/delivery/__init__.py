@@ -16,7 +16,7 @@ from vlab.machine.delivery.outcomes import (
     Shutdown,
     TaskSwitch,
 )
-from vlab.machine.delivery.task import return_to_task, switch_task
+from vlab.machine.delivery.task import finish_task_switch, return_to_task, switch_task
 
 __all__ = [
     "Core",
@@ -28,6 +28,7 @@ __all__ = [
     "TaskSwitch",
     "combine",
     "deliver",
+    "finish_task_switch",
     "return_to_task",
     "switch_task",
 ]

@@ -72,7 +72,7 @@ def _through_gate(core: Core, event: Event, gate: int, kind: int) -> None:
         items += (rsp, stack.selector)
         if rflags & VM:
             items += [core.segment(name).selector for name in _V86_SEGMENTS]
-        new_stack, pointer = _inner_stack(core, new_cpl, ext)
+        new_stack, pointer = inner_stack(core, new_cpl, ext)
         code = new_stack.selector & 0xFFFC | ext
     handler = unpack_segment(mark_accessed(core, descriptor, address), selector & ~3 | new_cpl)
     if target > handler.limit:
@@ -95,7 +95,7 @@ def _through_gate(core: Core, event: Event, gate: int, kind: int) -> None:
     core.rip = target
 
 
-def _inner_stack(core: Core, cpl: int, ext: int) -> tuple[Segment, int]:
+def inner_stack(core: Core, cpl: int, ext: int) -> tuple[Segment, int]:
     """Take SS and ESP for ring ``cpl`` from the TSS and check the segment (APM2 8.7.3; SDM2)."""
     task = core.segment("tr")
     code = task.selector & 0xFFFC | ext

@@ -25,7 +25,7 @@ from vlab.machine.delivery.task_segments import load_code, load_data, load_ldt
 from vlab.machine.faults import CpuFault
 
 _RSP = 4
-_BUSY = 2  # in the type of a TSS
+_BUSY, _WIDE = 2, 8  # in the type of a TSS
 _DR7_LOCAL = 0x155  # L0..L3 and LE
 _FLAGS = 0x003F_7FD5  # the defined bits of EFLAGS
 
@@ -127,6 +127,23 @@ def return_to_task(core: Core, *, next_rip: int) -> None:
         raise task.fault
 
 
+def finish_task_switch(core: Core) -> None:
+    """Load the task whose TSS is in TR already: the second half of a switch (SDM3 8.3, from step 11 on).
+
+    The old task is saved, TR, CR0.TS, EFLAGS.NT and the busy bits are right; the rest is loaded here. Raises
+    CpuFault, with the switch done, for what is wrong with the new task's segments or address space.
+    """
+    tr = core.segment("tr")
+    new = _FORMAT32 if tr.attributes & _WIDE else _FORMAT16
+    task = _read(core, tr.base, new, nested=core.rflags & NT)
+    if new.cr3 is None or not core.cr0 & CR0_PG:
+        task.cr3 = core.cr3
+    _prepare(core, task, 0, None, committed=True)
+    _commit(core, task, tr)
+    if task.fault is not None:
+        raise task.fault
+
+
 def _available_tss(core: Core, selector: int, ext: int) -> tuple[int, int, _Format]:
     """Check the TSS descriptor that the gate names (SDM2); give it, its address and its format."""
     code = selector & 0xFFFC | ext
@@ -190,10 +207,11 @@ def _read(core: Core, base: int, new: _Format, nested: int) -> _Task:
     )
 
 
-def _prepare(core: Core, task: _Task, ext: int, error_code: int | None) -> None:
+def _prepare(core: Core, task: _Task, ext: int, error_code: int | None, *, committed: bool = False) -> None:
     """Load the new task's segments and push the error code, in the new task's address space.
 
-    A page fault is raised with nothing changed; any other fault is kept in ``task`` until after the switch.
+    A page fault is raised with nothing changed, unless the switch is ``committed``; any other fault is kept
+    in ``task`` until after the switch.
     """
     old_cr3, old_ldtr = core.cr3, core.segment("ldtr")
     try:
@@ -204,7 +222,7 @@ def _prepare(core: Core, task: _Task, ext: int, error_code: int | None) -> None:
         if task.rip > task.segments["cs"].limit:
             raise CpuFault(GP, ext, why=f"the new task's EIP {task.rip:#x} is beyond its CS limit")
     except CpuFault as fault:
-        if fault.vector == Vector.PF:
+        if fault.vector == Vector.PF and not committed:
             raise
         task.fault = fault
     finally:

@@ -9,6 +9,7 @@ from vlab.isa.state import CpuState
 from vlab.isa.vmcb import VmcbControl
 from vlab.machine.core import LiveCore
 from vlab.machine.machine import Machine
+from vlab.vmm.board import Board
 from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
@@ -21,6 +22,7 @@ class PagingHost(Protocol):
     machine: Machine
     memory: GuestMemory
     core: LiveCore
+    board: Board
 
     def intercepts_changed(self) -> None:
         """Tell the processor that the control area of the VMCB was changed."""

@@ -40,7 +40,12 @@ _INDEX: Final = ENTRIES - 1
 
 
 class Composer:
-    """Fills the tables of ``forest``. ``context``: what steers the guest's translation, its root apart."""
+    """Fills the tables of ``forest``. ``context``: what steers the guest's translation, its root apart.
+
+    ``executed``: frames that were fetched from, by the number of their 2 MiB page. Where the guest lets them
+    be executed they always are: of stores through other entries the emulator looks at the first alone for
+    code that it has translated.
+    """
 
     def __init__(self, forest: Forest, watch: Watch, writers: Writers, physical: PhysicalMap) -> None:
         self._forest = forest
@@ -49,6 +54,7 @@ class Composer:
         self._physical = physical
         self._legacy = False
         self.context = 0
+        self.executed: dict[int, set[int]] = {}
 
     # --- top tables -------------------------------------------------------------------------------------
 
@@ -126,6 +132,13 @@ class Composer:
             self._forest.link(table, index, child)
         return child
 
+    def _note_fetch(self, gfn: int) -> None:
+        """Note that a frame holds code; entries through which it could be written as data alone go."""
+        executed = self.executed.setdefault(gfn >> 9, set())
+        if gfn not in executed:
+            executed.add(gfn)
+            self._writers.revoke(gfn)
+
     # --- the page at its end ----------------------------------------------------------------------------
 
     def place(
@@ -136,6 +149,8 @@ class Composer:
         Raises OutOfFrames.
         """
         gfn = gpa // PAGE
+        if access.fetch:
+            self._note_fetch(gfn)
         if table.level == 3:
             table = self._inside(table, linear >> 30 & _INDEX, (gfn >> 18, 2, rights, _INSIDE, 0))
         if table.level == 2:
@@ -152,7 +167,9 @@ class Composer:
     def _place_large(self, table: ShadowTable, index: int, number: int, rights: int, access: Access) -> bool:
         """Map 2 MiB page ``number`` in one piece, if nothing speaks against it."""
         entry = self._physical.large(number)
-        if entry == NOTHING or self._watch.any_in(number) or (access.fetch and rights & MAY_WRITE):
+        if entry == NOTHING or self._watch.any_in(number):
+            return False
+        if rights & MAY_WRITE and not rights & NO_EXECUTE and number in self.executed:
             return False
         entry = entry & ~WRITABLE | rights & (RIGHTS | NO_EXECUTE)
         if rights & MAY_WRITE:
@@ -191,6 +208,9 @@ class Composer:
             pages = map(physical.page, range(number << 9, (number << 9) + ENTRIES))
             entries = array("Q", [page & kept | added if page != NOTHING else 0 for page in pages])
         words[table.first_word : table.first_word + ENTRIES] = memoryview(entries)
+        if rights & MAY_WRITE and not rights & NO_EXECUTE:
+            for gfn in self.executed.get(number, ()):
+                words[table.first_word + (gfn & _INDEX)] &= ~NO_EXECUTE
         if rights & WRITABLE and self._watch.any_in(number):
             for index in range(ENTRIES):
                 if (number << 9) + index in self._watch.protected:
@@ -210,10 +230,8 @@ class Composer:
             entry &= ~WRITABLE
         entry |= rights & (USER | NO_EXECUTE)
         place = table.first_word + index
-        if rights & MAY_WRITE and not access.fetch:
-            old = self._forest.words[place]
-            if not old & PRESENT or (old ^ entry) & FRAME or old & NO_EXECUTE:
-                entry |= NO_EXECUTE
+        if rights & MAY_WRITE and gfn not in self.executed.get(gfn >> 9, ()):
+            entry |= NO_EXECUTE
         self._forest.put(table, index, entry)
         if entry & WRITABLE and table.source is not None:
             self._writers.note(gfn, place, entry)

@@ -18,8 +18,8 @@ FRAME: Final = Pte.FRAME.mask
 
 MAY_WRITE: Final = 1 << 9
 """Software's own bit (AVL) in rights: the guest may write to the page, now or once it is dirty. What may be
-written is not executable before it is fetched from: the emulator stores to executable pages ten times slower,
-and a page of data should not pay for what a page of code may do."""
+written is not executable before its frame is fetched from: the emulator stores to executable pages ten times
+slower, and a page of data should not pay for what a page of code may do."""
 
 LEAF: Final = PRESENT | ACCESSED | DIRTY
 LINK: Final = PRESENT | WRITABLE | USER | ACCESSED

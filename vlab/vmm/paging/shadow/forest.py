@@ -26,14 +26,16 @@ class OutOfFrames(Exception):
 class Forest:
     """Trees of shadow tables.
 
-    frames: the most that they may take. ``words``: the machine's memory as 64-bit numbers. ``root``: the top
-    table in use. ``stale``: an entry was taken away or narrowed, so the processor's TLB must be flushed
-    before the guest runs on; whoever does so clears it. ``on_unused`` is called for a guest's table that
-    nothing mirrors any more.
+    pool: the frames that they are made of. ``displacement``: what is added to a table's address in entries
+    and in CR3 (see ``fence``). ``words``: the machine's memory as 64-bit numbers. ``root``: the top table in
+    use. ``stale``: an entry was taken away or narrowed, so the processor's TLB must be flushed before the
+    guest runs on; whoever does so clears it. ``on_unused`` is called for a guest's table that nothing mirrors
+    any more.
     """
 
-    def __init__(self, machine: Machine, frames: int) -> None:
-        self.pool: Final = FramePool(machine, frames)
+    def __init__(self, machine: Machine, pool: FramePool) -> None:
+        self.pool: Final = pool
+        self.displacement = 0
         self.words: Final = machine.memory.bytes.cast("Q")
         self.tables: dict[Key, ShadowTable] = {}
         self.roots: dict[Key, ShadowTable] = {}
@@ -146,7 +148,7 @@ class Forest:
         child.references += 1  # before the old child goes, which may hold the last other reference
         self.drop(table, index)
         table.children[index] = child
-        self.words[table.first_word + index] = child.frame | table.link
+        self.words[table.first_word + index] = child.frame + self.displacement | table.link
 
     def put(self, table: ShadowTable, index: int, entry: int) -> None:
         """Write an entry that maps a page."""

@@ -14,7 +14,7 @@ _4G: Final = 1 << 32
 
 
 class FramePool:
-    """At most ``limit`` frames of the machine's memory.
+    """At most ``limit`` frames of the machine's memory, from host-physical ``base`` on.
 
     When the machine has no run that long, half of it is tried, down to ``LEAST``. CR3 of PAE paging is 32
     bits wide (APM2 5.2.1), so the frames must be below 4 GiB. Raises UnusableInput when there are none.
@@ -26,18 +26,23 @@ class FramePool:
         self._machine = machine
         while True:
             try:
-                self._base = machine.frames.allocate(limit * PAGE)
+                self.base = machine.frames.allocate(limit * PAGE)
                 break
             except UnusableInput:
                 if limit // 2 < LEAST:
                     raise
                 limit //= 2
         self.limit: Final = limit
-        if self._base + limit * PAGE > _4G:
-            machine.frames.free(self._base)
+        if self.base + limit * PAGE > _4G:
+            machine.frames.free(self.base)
             raise UnusableInput("memory: shadow tables need frames below 4 GiB; give the machine less memory")
         self._free: list[int] = []
         self.take_all_back()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole run."""
+        return self.limit * PAGE
 
     @property
     def used(self) -> int:
@@ -58,9 +63,9 @@ class FramePool:
 
     def take_all_back(self, keep: int | None = None) -> None:
         """Take every frame back but ``keep``."""
-        last = self._base + (self.limit - 1) * PAGE
-        self._free = [frame for frame in range(last, self._base - 1, -PAGE) if frame != keep]
+        last = self.base + (self.limit - 1) * PAGE
+        self._free = [frame for frame in range(last, self.base - 1, -PAGE) if frame != keep]
 
     def close(self) -> None:
         """Give the run back to the machine."""
-        self._machine.frames.free(self._base)
+        self._machine.frames.free(self.base)

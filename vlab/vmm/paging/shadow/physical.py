@@ -12,10 +12,14 @@ NOTHING: Final = 0
 
 
 class PhysicalMap:
-    """A guest's physical memory map, remembered page by page; ``forget`` it when the map changes."""
+    """A guest's physical memory map, remembered page by page; ``forget`` it when the map changes.
+
+    ``displacement``: what is added to host-physical addresses in entries (see ``fence``).
+    """
 
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
+        self.displacement = 0
         self._pages: dict[int, int] = {}
         self._large: dict[int, int] = {}
         self._tables: dict[int, int] = {}
@@ -31,7 +35,7 @@ class PhysicalMap:
         region = self._memory.find(gfn * PAGE)
         if region is None:
             return NOTHING
-        entry = region.hpa + gfn * PAGE - region.gpa | LEAF
+        entry = region.hpa + gfn * PAGE - region.gpa + self.displacement | LEAF
         if region.backing is Backing.WINDOW:
             return entry | WRITABLE | NO_EXECUTE
         return entry | WRITABLE if region.writable else entry
@@ -46,7 +50,7 @@ class PhysicalMap:
             if region is not None and region.backing is Backing.RAM:
                 hpa = region.hpa + gpa - region.gpa
                 if gpa + LARGE_PAGE <= region.gpa + region.size and not hpa % LARGE_PAGE:
-                    entry = hpa | LEAF | LARGE | WRITABLE
+                    entry = hpa + self.displacement | LEAF | LARGE | WRITABLE
             self._large[number] = entry
         return entry
 

@@ -16,7 +16,9 @@ from vlab.machine.memory import PAGE
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.paging.shadow.composer import POINTERS, Composer
 from vlab.vmm.paging.shadow.entries import ENTRIES, WRITABLE
+from vlab.vmm.paging.shadow.fence import Fence
 from vlab.vmm.paging.shadow.forest import Forest, OutOfFrames
+from vlab.vmm.paging.shadow.frames import FramePool
 from vlab.vmm.paging.shadow.guest_walk import GuestWalker, Unbacked
 from vlab.vmm.paging.shadow.physical import PhysicalMap
 from vlab.vmm.paging.shadow.watch import Watch
@@ -30,18 +32,22 @@ class ShadowSpace:
 
     protect: keep trees over flushes, by write-protecting the guest's tables; else every flush throws all
     away. frames: the most that the tables may take. ``controls``: what steers the guest's translation.
-    ``fills``, ``flushes`` and ``reuses`` count the faults that an entry answered, the flushes that the guest
-    asked for, and those after which a tree was found again.
+    ``fence``: what the tables are made for use behind, None without. ``fills``, ``flushes`` and ``reuses``
+    count the faults that an entry answered, the flushes that the guest asked for, and those after which a
+    tree was found again.
     """
 
     def __init__(self, machine: Machine, memory: GuestMemory, *, protect: bool, frames: int) -> None:
+        self._machine = machine
+        self._memory = memory
         self._physical = PhysicalMap(memory)
-        self._forest = Forest(machine, frames)
-        self._writers = Writers(self._forest)
+        self._forest = Forest(machine, FramePool(machine, frames))
+        self._writers = Writers(self._forest, self._physical)
         self._watch = Watch(self._forest, self._writers, machine.memory, protect=protect)
         self._composer = Composer(self._forest, self._watch, self._writers, self._physical)
         self._walker = GuestWalker(machine.memory, self._physical)
         self._protect = protect
+        self.fence: Fence | None = None
         self.fills = 0
         self.flushes = 0
         self.reuses = 0
@@ -50,8 +56,8 @@ class ShadowSpace:
 
     @property
     def root(self) -> int:
-        """Host-physical address of the top table, for CR3."""
-        return self._forest.top.frame
+        """Address of the top table, for CR3: host-physical, or what the fence makes of that."""
+        return self._forest.top.frame + self._forest.displacement
 
     @property
     def long(self) -> bool:
@@ -76,6 +82,17 @@ class ShadowSpace:
     def released(self) -> int:
         """How often the guest wrote to a protected table."""
         return self._watch.released
+
+    def put_up_fence(self) -> int:
+        """Make tables for use behind a fence from now on; give its root, for the nested CR3.
+
+        Raises UnusableInput.
+        """
+        self.fence = Fence(self._machine, self._memory, self._forest.pool)
+        self._physical.displacement = self.fence.memory
+        self._forest.displacement = self.fence.tables
+        self.restart(self.controls)
+        return self.fence.root
 
     # --- what the guest asks for --------------------------------------------------------------------------
 
@@ -151,16 +168,21 @@ class ShadowSpace:
                 self._watch.release(gfn)
         return None if hpa is None else hpa | gpa & PAGE - 1
 
+    def written(self, gpa: int, size: int) -> None:
+        """Follow a write by a device or the host, which no protection catches."""
+        self._watch.written(gpa // PAGE, (gpa + size - 1) // PAGE)
+
     # --- whole trees --------------------------------------------------------------------------------------
 
     def forget(self) -> None:
         """Throw all tables away, but leave the top one in its frame; the memory map may be another."""
-        self._physical.forget()
+        self._map_anew()
         self._throw_away()
 
     def restart(self, controls: PagingControls) -> None:
         """Begin anew with other memory, by these controls; not even the top table is left of before."""
-        self._physical.forget()
+        self._map_anew()
+        self._composer.executed.clear()
         self._forest.root = None
         self._throw_away()
         self.controls = controls
@@ -169,6 +191,13 @@ class ShadowSpace:
     def close(self) -> None:
         """Give all frames back."""
         self._forest.close()
+        if self.fence is not None:
+            self.fence.close()
+
+    def _map_anew(self) -> None:
+        self._physical.forget()
+        if self.fence is not None:
+            self.fence.build()
 
     def _throw_away(self) -> None:
         self._forest.clear()

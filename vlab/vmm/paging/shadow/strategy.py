@@ -10,13 +10,16 @@ Two variants differ in what a flush costs, for a guest flushes at every change o
 - ``write-protect``, the default: the guest's tables are caught when it writes to them (see ``watch``), so
   trees stay right over a flush and are found again at the next CR3 write.
 
-An unmodified Linux comes to its shell with 15,000 page faults under the second and with 330,000 under the
-first, for it changes address spaces 17,000 times on the way, mostly to patch its own code.
+An unmodified Linux comes to its shell with 15,000 page faults under the second and with 200,000 under the
+first, for it changes address spaces 17,000 times on the way, mostly to patch its own code. Its virtual time
+is the same under both and over nested tables, to the block.
 
-What neither can follow: a task switch by far JMP or CALL, or by IRET with an NT flag that the guest has set
-itself, which the emulator carries out with CR3 and all (task gates, and the way back from them, work); page
-tables in memory that has a second address while address line 20 is held low; and page tables that a device or
-the host writes over while they are in use.
+A task switch loads CR3 without a MOV. One through a task gate is an exit; a far JMP or CALL to a task and an
+IRET from a nested one are not, on this processor. The ``fence`` around the guest keeps it from running on a
+CR3 that it chose, and makes an exit of its first access by it.
+
+What neither variant can follow: page tables in memory that has a second address while address line 20 is held
+low.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from __future__ import annotations
 from typing import Final
 
 from vlab.errors import UnusableInput
-from vlab.isa.control import CR0, EFER, EFlags
+from vlab.isa.control import CR0, EFER
 from vlab.isa.msr import Msr
 from vlab.isa.paging import Access, Fault, PagingControls
 from vlab.isa.state import GENERAL_REGISTERS, CpuState
@@ -32,7 +35,7 @@ from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import PageFaultError, Vector
 from vlab.isa.vmcb import InterceptMisc1, VmcbControl
 from vlab.machine.decode_assist import SystemInstruction
-from vlab.machine.delivery import Shutdown, deliver, return_to_task
+from vlab.machine.delivery import Shutdown, deliver, finish_task_switch
 from vlab.machine.faults import CpuFault, Event, EventKind
 from vlab.machine.mmu import NestedFault
 from vlab.vmm.exits import (
@@ -40,6 +43,7 @@ from vlab.vmm.exits import (
     Exit,
     InvalidatePage,
     MsrAccess,
+    NestedPageFault,
     PageFault,
     PrivilegedInstruction,
 )
@@ -49,7 +53,7 @@ from vlab.vmm.paging.shadow.registers import VirtualRegisters
 from vlab.vmm.paging.shadow.space import ShadowSpace
 from vlab.vmm.paging.strategy import PagingHost
 from vlab.vmm.story import failed_story, shutdown_story
-from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
+from vlab.vmm.verdicts import RESUME, End, Inject, Resume, Verdict
 
 VARIANTS: Final = ("write-protect", "lazy")
 FRAMES: Final = 1024
@@ -61,7 +65,6 @@ _PE, _LMSW, _TS = CR0.PE.mask, 0xF, CR0.TS.mask
 _RAX, _RDX = GENERAL_REGISTERS.index("rax"), GENERAL_REGISTERS.index("rdx")
 _32: Final = (1 << 32) - 1
 _WRITE: Final = PageFaultError.W.mask
-_NT, _VM, _IRET = EFlags.NT.mask, EFlags.VM.mask, InterceptMisc1.IRET.mask
 _ACCESS_BITS: Final = PageFaultError.W.mask | PageFaultError.U.mask | PageFaultError.I.mask
 _ACCESSES: Final = {
     code: Access(bool(code & _WRITE), bool(code & PageFaultError.U.mask), bool(code & PageFaultError.I.mask))
@@ -86,7 +89,6 @@ class ShadowPaging:
         self.variant: Final = variant
         self._frames = frames
         self.registers = VirtualRegisters()
-        self._nested = False
 
     def attach(self, host: PagingHost) -> None:
         """Take frames for the tables, which are made as the guest needs them."""
@@ -95,10 +97,13 @@ class ShadowPaging:
         protect = self.variant == "write-protect"
         self.space = ShadowSpace(host.machine, host.memory, protect=protect, frames=self._frames)
         self._guest_core = GuestCore(self._processor, self.space, self.registers)
+        host.memory.on_written = self._written
+        self._control: VmcbControl | None = None  # on a processor without AMD-V
 
     def configure(self, control: VmcbControl) -> None:
-        """Turn nested paging off, and intercept all that has to do with translation."""
-        control.nested_ctl = 0
+        """Intercept all that has to do with translation. Nested paging is for the fence alone."""
+        control.nested_ctl = 1
+        control.nested_cr3 = self.space.put_up_fence()
         control.intercept_cr_read |= _INTERCEPTED
         control.intercept_cr_write |= _INTERCEPTED
         control.intercept_exceptions |= 1 << Vector.PF
@@ -153,25 +158,27 @@ class ShadowPaging:
         return self.registers.controls()
 
     def save(self) -> dict[str, int]:
-        """The guest's control registers, and whether its task is nested; the tables can be made again."""
+        """The guest's control registers; the tables can be made again."""
         guest = self.registers
-        return {
-            "cr0": guest.cr0, "cr3": guest.cr3, "cr4": guest.cr4, "efer": guest.efer, "nested": self._nested,
-        }  # fmt: skip
+        return {"cr0": guest.cr0, "cr3": guest.cr3, "cr4": guest.cr4, "efer": guest.efer}
 
     def restore(self, state: dict[str, int]) -> None:
         """Take the registers back and begin with empty tables: memory is another than they were made from."""
         self.registers.load(state["cr0"], state["cr3"], state["cr4"], state["efer"])
-        self._nested = bool(state["nested"])
-        self._watch_iret(self._nested)
         self.space.restart(self.registers.controls())
-        self._flush()
+        self._follow_fence()
         self._follow_registers(translation=False)
 
     def rebuild(self) -> None:
         """Begin with empty tables."""
         self.space.forget()
-        self._flush()
+        self._follow_fence()
+
+    def _written(self, gpa: int, size: int) -> None:
+        """A device or the host wrote to the guest's memory; perhaps in mid-instruction."""
+        self.space.written(gpa, size)
+        if self.space.stale:
+            self._flush()
 
     def _follow_registers(self, *, translation: bool) -> None:
         """Put the real registers in place. translation: and forget all translations of the past."""
@@ -183,15 +190,30 @@ class ShadowPaging:
         core.efer = registers.real_efer | core.efer & _SVME
         core.refresh()
 
+    def follow(self, *, translation: bool) -> None:
+        """Put the real registers in place. translation: and forget all translations of the past."""
+        self._follow_registers(translation=translation)
+
+    def flush(self) -> None:
+        """Flush the processor's TLB."""
+        self._flush()
+
     def _flush(self) -> None:
-        """Flush the processor's TLB, and what its microcode remembers of translations."""
+        """Flush the processor's TLB, and what its microcode remembers of code. The fence stands still."""
         self.space.stale = False
-        self._processor.set_nested_root(None)
+        self._processor.engine.flush_tlb()
+        self._processor.code.forget()
+
+    def _follow_fence(self) -> None:
+        """Flush, after the fence was built anew."""
+        fence = self.space.fence
+        self._processor.set_nested_root(None if fence is None else fence.root)
+        self.space.stale = False
 
     # --- exits --------------------------------------------------------------------------------------------
 
     def handle(self, exit_: Exit) -> Verdict | None:
-        """Serve page faults, control registers, INVLPG and EFER."""
+        """Serve page faults, control registers, INVLPG, EFER and task switches."""
         try:
             match exit_:
                 case PageFault(address, code):
@@ -204,8 +226,8 @@ class ShadowPaging:
                     return self._efer(write=bool(write))
                 case PrivilegedInstruction(SvmExit.TASK_SWITCH):
                     return self._task_switch()
-                case PrivilegedInstruction(SvmExit.IRET):
-                    return self._iret()
+                case NestedPageFault(address):
+                    return self._finish_task_switch(address)
                 case _:
                     return None
         except CpuFault as fault:
@@ -215,21 +237,19 @@ class ShadowPaging:
 
     def _page_fault(self, address: int, code: int) -> Verdict:
         """A miss in the shadow, or a fault of the guest's own."""
-        if self._nested:
-            self._watch_iret(True)
         if self._host.core.cr3 != self.space.root:
-            return self._failed(_TASK_SWITCH)
+            return self._failed(
+                f"a task switch has loaded CR3 with {self._host.core.cr3:#x}, where no memory is"
+            )
         answer = self._resolve(address, _ACCESSES[code & _ACCESS_BITS])
         if answer is None:
             return RESUME
         if isinstance(answer, Fault):
             return Inject(Event(EventKind.EXCEPTION, Vector.PF, answer.error_code, address))
-        if self._processor.during is not None:
-            return self._failed(f"the delivery of an event reaches {answer.gpa:#x}, where no memory is")
         return self._host.emulate_device_access(answer.gpa, self._translate)
 
     def _failed(self, why: str) -> Verdict:
-        return End(failed_story(self._processor, why))
+        return End(failed_story(self._processor, why, self._guest_core.state()))
 
     def _resolve(self, linear: int, access: Access) -> Fault | Unbacked | None:
         answer = self.space.resolve(linear, access)
@@ -309,38 +329,24 @@ class ShadowPaging:
         """An event met a task gate (APM2 15.14.1): deliver it in the guest's own terms."""
         event = self._processor.during
         assert event is not None
+        assert self._control is not None
         outcome = deliver(self._guest_core, event)
         self._control.exitintinfo = 0  # it is delivered
         self._follow_registers(translation=True)
         if isinstance(outcome, Shutdown):
-            return End(shutdown_story(self._processor, outcome.chain, ""))
-        self._nested = bool(self._host.core.rflags & _NT)
-        self._watch_iret(self._nested)
+            return End(shutdown_story(self._processor, outcome.chain, "", self._guest_core.state()))
         return RESUME
 
-    def _iret(self) -> Verdict:
-        """IRET in a nested task goes back to the task before; the emulator would load CR3 on its own."""
-        core, processor = self._host.core, self._processor
-        if core.rflags & (_NT | _VM) != _NT:
-            self._watch_iret(False)  # an interrupt's own; look again at the next chance
-            processor.engine.uncount_block()
-            return RESUME
+    def _finish_task_switch(self, address: int) -> Verdict:
+        """The guest left the fence: with a CR3 from a TSS, whose task is there up to its address space."""
+        core = self._host.core
+        if core.cr3 == self.space.root or self.registers.efer & _LMA:
+            return self._failed(f"its shadow tables lead to {address:#x}, which is fenced off")
         try:
-            return_to_task(self._guest_core, next_rip=core.rip + 1 + processor.code.prefix_count())
+            finish_task_switch(self._guest_core)
         finally:
             self._follow_registers(translation=True)
-        processor.completed()
-        self._nested = bool(core.rflags & _NT)
-        self._watch_iret(self._nested)
-        return RESUME
-
-    def _watch_iret(self, wanted: bool) -> None:
-        """Intercept IRET, or do not."""
-        misc1 = int(self._control.intercept_misc1)
-        changed = misc1 | _IRET if wanted else misc1 & ~_IRET
-        if changed != misc1:
-            self._control.intercept_misc1 = changed
-            self._host.intercepts_changed()
+        return _SWITCHED
 
     # --- instructions -------------------------------------------------------------------------------------
 
@@ -367,8 +373,6 @@ class ShadowPaging:
             memory.write(hpa, 1, value >> 8 * n & 0xFF)
 
 
-_SVME: Final = EFER.SVME.mask
-_TASK_SWITCH: Final = (
-    "it switched tasks by far JMP or CALL, or by IRET with an NT flag of its own, which loads CR3 without an "
-    "exit on this processor; shadow paging cannot follow that: use nested paging"
-)
+_SVME, _LMA = EFER.SVME.mask, EFER.LMA.mask
+_SWITCHED: Final = Resume()
+"""Not RESUME, which means that the guest goes on inside its block: here one begins, as without the exit."""

@@ -93,7 +93,7 @@ class Watch:
         self._free.pop(table, None)
         if table.gfn not in self.protected:
             self.protected.add(table.gfn)
-            self._writers.revoke(table.gfn, table.hpa & ~(PAGE - 1))
+            self._writers.revoke(table.gfn)
 
     def release(self, gfn: int) -> None:
         """Let the guest write to a protected frame from now on."""
@@ -138,6 +138,17 @@ class Watch:
         for table in [table for table in tables if table.upper]:
             if table.mirrors:
                 self._compare(table)
+
+    def written(self, first: int, last: int) -> None:
+        """Bring the protected tables in step that lie in frames ``first`` to ``last``: no guest wrote there.
+
+        A free one waits for its flush, as it does for the guest's own writes.
+        """
+        frames = self._frames
+        for gfn in [gfn for gfn in frames if first <= gfn <= last]:
+            for table in tuple(frames.get(gfn, ())):
+                if table.protected and table.mirrors:
+                    self._compare(table)
 
     def refresh(self, table: GuestTable) -> None:
         """Bring one table in step that is never protected."""

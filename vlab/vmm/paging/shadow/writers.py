@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vlab.vmm.paging.shadow.entries import FRAME, LARGE, PRESENT, WRITABLE
 from vlab.vmm.paging.shadow.forest import Forest
+from vlab.vmm.paging.shadow.physical import PhysicalMap
 from vlab.vmm.paging.shadow.tables import ShadowTable
 
 _REGION = 9  # a 2 MiB page is 1 << 9 frames
@@ -15,10 +16,11 @@ _MANY = 16
 
 
 class Writers:
-    """The writable mappings in ``forest``."""
+    """The writable mappings in ``forest`` of the pages of ``physical``."""
 
-    def __init__(self, forest: Forest) -> None:
+    def __init__(self, forest: Forest, physical: PhysicalMap) -> None:
         self._forest = forest
+        self._physical = physical
         self._small: dict[int, tuple[int, ...]] = {}
         self._large: dict[int, list[tuple[ShadowTable, int]]] = {}
 
@@ -40,19 +42,24 @@ class Writers:
         entry = self._forest.words[place]
         return bool(entry & PRESENT) and entry & FRAME == frame
 
-    def revoke(self, gfn: int, hpa: int) -> None:
-        """Leave no writable mapping of frame ``gfn``, at ``hpa``; a large page is unmapped for that."""
+    def revoke(self, gfn: int) -> None:
+        """Leave no writable mapping of frame ``gfn``; a large page is unmapped for that."""
         forest, words, number = self._forest, self._forest.words, gfn >> _REGION
+        frame = self._physical.page(gfn) & FRAME
         places = list(self._small.pop(gfn, ()))
         places += [table.first_word + (gfn & 511) for table in forest.inside.get(number, ())]
         for place in places:
             entry = words[place]
-            if self._maps(place, hpa) and entry & WRITABLE:
+            if self._maps(place, frame) and entry & WRITABLE:
                 words[place] = entry & ~WRITABLE
                 forest.stale = True
         for table, index in self._large.pop(number, ()):
             entry = words[table.first_word + index]
-            if forest.tables.get(table.key) is table and entry & LARGE and entry & FRAME == hpa & -(1 << 21):
+            if (
+                forest.tables.get(table.key) is table
+                and entry & LARGE
+                and entry & FRAME == frame & -(1 << 21)
+            ):
                 forest.drop(table, index)
 
     def clear(self) -> None:
