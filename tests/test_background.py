@@ -303,7 +303,7 @@ class RaisingPaging(NestedPaging):
 
 
 def test_a_paging_strategy_that_raises_is_tried_again_and_leaves_no_mark(tmp_path: Path) -> None:
-    code = bytes.fromhex("A1 00 00 00 F0 A1 04 00 00 F0") + leave(0)  # mov eax, [F0000000h]: nobody answers
+    code = bytes.fromhex("A1 00 00 00 F0 A1 00 10 00 F0") + leave(0)  # mov eax, [F0000000h]: nobody answers
     with open_vm(tmp_path, code) as vm:
         vm.run()
         expected = outcome(vm)

@@ -185,13 +185,11 @@ def test_an_interrupt_that_finds_interrupts_off_waits_for_the_window(tmp_path: P
 
 
 def test_an_exit_to_a_place_without_memory_that_cannot_be_emulated_is_told(tmp_path: Path) -> None:
-    code = b"\xdb\x05\x00\x00\x00\xf0"  # fild dword ptr [F0000000h]
+    code = b"\xdb\x1d\x00\x00\x0f\x00"  # fistp dword ptr [F0000h], which is firmware
     with vlab.VM(guest(tmp_path, code + SPIN), memory="4M") as vm:
         stop = vm.run(timeout=20)
     assert stop.kind == StopKind.FAILED
-    assert (
-        "the instruction 'fild dword ptr [0xf0000000]' reaches 0xf0000000, where no memory is" in stop.story
-    )
+    assert "the instruction 'fistp dword ptr [0xf0000]' reaches 0xf0000, which is firmware" in stop.story
 
 
 def test_closing_gives_vmcb_permission_maps_and_tables_back(tmp_path: Path) -> None:

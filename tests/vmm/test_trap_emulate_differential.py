@@ -188,7 +188,7 @@ class Maker:
         here = self.place - SLOT_BASE + 46
         iret = f"6A 02 68 00 20 68 {struct.pack('<H', here + 9).hex()} CF"
         body = r.choice((
-            "FA", "FB", "F4", "9C", "66 9C", "68 02 32 9D", "66 68 02 02 00 00 66 9D", "0F 06", "0F 20 C0",
+            "FA", "FB", "F4", "9C", "68 02 32 9D", "66 68 02 02 00 00 66 9D", "0F 06", "0F 20 C0",
             "CD 05", "CD 31", "CC", "0F 00 D8", "0F 00 D0", "8E D8", "8E C3 8E DB", "E4 60", "0F 08", "0F 32",
             "0F 01 F0", iret, f"66 6A 02 66 68 00 20 00 00 66 68 {struct.pack('<I', here + 17).hex()} 66 CF",
             "0F 0B", "F7 F1", "0F 01 16 00 00", "0F 23 C0", "0F 34", "0F 05",
@@ -304,5 +304,7 @@ def run(case: Case, directory: Path, machine: vlab.Machine, monitor: str) -> tup
             vm.memory[address : address + len(content)] = content
         stop = vm.run(timeout=2)
         state = vm.registers()
+        if not state.ldtr.selector & 0xFFFC:
+            state.ldtr.attributes = 0  # the emulator keeps a part of what was there
         end = stop.kind, stop.exit_code, stop.story if stop.kind != "exit" else "", state
         return end, bytes(vm.memory[0x500:0x80000])

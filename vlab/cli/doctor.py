@@ -122,7 +122,10 @@ def _machine() -> Iterator[Finding]:
 def _helper() -> Iterator[Finding]:
     from vlab.machine import helper
 
-    remedy = "the results are the same without it, only later; it wants a C compiler and the cache below"
+    remedy = (
+        "without it results come later, and a guest that executes LOCK BT of a register ends vlab; "
+        "it wants a C compiler and the cache below"
+    )
     yield Finding("helper", helper.load() is not None, helper.status(), remedy, needed=False)
 
 

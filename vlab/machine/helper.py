@@ -23,6 +23,8 @@ from vlab.paths import cache_directory
 
 _COMPILERS: Final = ("cc", "gcc", "clang")
 _FLAGS: Final = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
+_WITHOUT: Final = "guests run more slowly, and one that executes LOCK BT of a register ends this process"
+"""What is missed without the helper: see docs/MACHINE.md."""
 
 
 @functools.cache
@@ -39,7 +41,7 @@ def status() -> str:
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get("VLAB_HELPER", "").lower() in ("off", "0", "no"):
-        return None, "off, as VLAB_HELPER says"
+        return None, f"off, as VLAB_HELPER says; {_WITHOUT}"
     source = resources.files("vlab.machine").joinpath("helper.c").read_bytes()
     digest = hashlib.sha256(source).hexdigest()[:16]
     name = f"helper-{digest}-{sys.platform}-{platform.machine().lower()}{_suffix()}"
@@ -62,7 +64,7 @@ def _build(source: bytes, path: Path) -> str:
     """Compile ``source`` into ``path`` and give "", or say why that did not work."""
     compiler = next((found for name in _COMPILERS if (found := shutil.which(name))), None)
     if compiler is None:
-        return "not there: no C compiler (cc, gcc or clang); everything works, more slowly"
+        return f"not there: no C compiler (cc, gcc or clang); {_WITHOUT}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:

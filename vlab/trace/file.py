@@ -136,7 +136,8 @@ def _read(path: str | PathLike[str]) -> bytes:
             start = stream.read(len(MAGIC))
             if start != MAGIC:
                 raise TraceFileError(
-                    f"{path}: this is no vlab trace: it {beginning.describe(start)}; `vlab run --trace FILE` writes one"
+                    f"{path}: this is no vlab trace: it {beginning.describe(start)}; "
+                    "`vlab run --trace FILE` writes one"
                 )
             return start + stream.read()
     except OSError as error:

@@ -9,7 +9,7 @@ from vlab.machine.core import LiveCore
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import Processor
 from vlab.vmm import arrival, mmio
-from vlab.vmm.device_bus import DeviceBus
+from vlab.vmm.device_bus import OPEN_BUS, DeviceBus
 from vlab.vmm.mmio_decode import LONGEST
 from vlab.vmm.verdicts import RESUME, Inject, Verdict
 
@@ -39,8 +39,7 @@ def carry_out(
         case mmio.NotUnderstood(text):
             if len(code) < LONGEST and not gpa % PAGE:  # the page behind the instruction's could not be read
                 return failed(f"the guest ran on to {gpa:#x}, where no memory is")
-            return failed(
-                f"the instruction {text!r} reaches {gpa:#x}, where no memory is, and is not emulated"
-            )
+            what = f"which is {bus.find(gpa)}" if bus.find(gpa) != OPEN_BUS else "where no memory is"
+            return failed(f"the instruction {text!r} reaches {gpa:#x}, {what}, and is not emulated")
         case outcome:
             assert_never(outcome)

@@ -4,8 +4,13 @@ read.
 
 from __future__ import annotations
 
+from typing import Final
+
 from vlab.machine.bus import Bus
 from vlab.vmm.guest_memory import Backing, GuestMemory
+
+OPEN_BUS: Final = "open bus"
+"""Where nobody answers."""
 
 
 class DeviceBus:
@@ -17,8 +22,10 @@ class DeviceBus:
 
     def find(self, gpa: int) -> str:
         """Say what answers at ``gpa``, where the guest has no RAM: at the least an open bus."""
-        window = self._windows.find(gpa)
-        return "open bus" if window is None else window.name
+        region, window = self._memory.find(gpa), self._windows.find(gpa)
+        if region is not None and region.backing is Backing.ROM:
+            return "firmware"
+        return OPEN_BUS if window is None else window.name
 
     def read(self, gpa: int, size: int) -> int:
         """Read ``size`` bytes: a device, memory, or ones where nobody answers."""

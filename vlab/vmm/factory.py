@@ -108,7 +108,8 @@ def build(
         raise UnusableInput(f"clock: there is no {settings.clock!r}; choose {' or '.join(CLOCKS)}")
     _check_strategy(settings.paging)
     monitor_name, paging = monitors.choose(settings.monitor, settings.paging)
-    counting = settings.clock == "deterministic"
+    # Rings are watched where blocks are counted, and a guest at CPL 1 must not get out of its own.
+    counting = settings.clock == "deterministic" or monitor_name not in ("none", "hardware")
     own = machine is None
     if machine is None:
         machine = Machine(settings.memory_bytes + OVERHEAD, counting=counting)

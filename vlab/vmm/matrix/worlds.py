@@ -65,9 +65,8 @@ _GUEST_LIMIT, _MONITOR_LIMIT = 0x6F, 0x9F
 _LIMIT_OF_TSS: Final = 0x67  # and the permission bitmap of the ports beyond it: all are closed
 _LIMIT_OF_LDT: Final = 0xFF
 
-_PE, _MP, _TS, _ET, _NE, _PG = (
-    field.mask for field in (CR0.PE, CR0.MP, CR0.TS, CR0.ET, CR0.NE, CR0.PG)
-)
+_PE, _MP, _TS = CR0.PE.mask, CR0.MP.mask, CR0.TS.mask
+_ET, _NE, _PG = CR0.ET.mask, CR0.NE.mask, CR0.PG.mask
 _SCE, _LONG = EFER.SCE.mask, EFER.LME.mask | EFER.LMA.mask
 _INTERRUPTS: Final = 0x200
 
@@ -76,20 +75,22 @@ _INTERRUPTS: Final = 0x200
 class World:
     """One setting. ring: where the program runs. own: whether the processor is as the program has set it up.
 
-    now: the time, in ns.
+    tables: what is in memory at ``base``. now: the time, in ns. counter: the first performance counter.
+    priority: the local APIC's task priority, 0 to 15.
     """
 
     ring: int
     own: bool
-    tables: bytes = field(repr=False, default=b"")
-    now: int = 0
-    counter: int = 0
+    tables: bytes = field(repr=False)
+    now: int
+    counter: int
+    priority: int
 
     @classmethod
     def make(cls, ring: int, *, own: bool) -> World:
         """Give a setting with its tables."""
-        time = (1_000_000, 11) if own else (7_000_000, 77)
-        return cls(ring, own, _tables(ring, own), *time)
+        tables = _tables(ring, own)
+        return cls(ring, own, tables, 1_000_000, 11, 1) if own else cls(ring, own, tables, 7_000_000, 77, 7)
 
     @property
     def base(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
+from vlab.errors import UnusableInput
 from vlab.isa.page_entries import LegacyPte
 from vlab.machine.memory import PAGE, PhysicalMemory
 from vlab.vmm.paravirtual.area import FIRST_ENTRY, MonitorArea
@@ -53,8 +54,8 @@ class Frames:
         self.stale = False
         self.flush = lambda: None
         self._use = bytearray()
-        self._writable = array("I")
-        self._references = array("I")
+        self._writable = array("i")
+        self._references = array("i")
 
     def begin(self, kernel: Sequence[int], directories: Iterable[int], shared: int) -> None:
         """Work out all uses from the tables there are.
@@ -64,7 +65,7 @@ class Frames:
         """
         count = (self._end - self._base) // PAGE
         self._use = bytearray(count)
-        self._writable, self._references = array("I", bytes(4 * count)), array("I", bytes(4 * count))
+        self._writable, self._references = array("i", bytes(4 * count)), array("i", bytes(4 * count))
         self._writable[self._number(shared)] += 1
         self._kernel = tuple(kernel)
         tables = [self._number(entry) for entry in kernel if entry & _P]
@@ -79,8 +80,11 @@ class Frames:
             self._count(self._present(number), 1)
         for number in pinned:
             for entry in self._user_entries(number):
-                taken = self._take_table(entry)
-                assert taken, "these tables were checked when they came into use"
+                if not self._take_table(entry):
+                    raise UnusableInput(
+                        f"memory: the page directory at {number * PAGE:#x} of the paravirtual guest refers to "
+                        "what is no page table, as its monitor would not have allowed; something else wrote there"
+                    )
             self._area.show_in(self._base + number * PAGE)
 
     # --- looking ------------------------------------------------------------------------------------------
@@ -109,9 +113,9 @@ class Frames:
         place = self.entry_address(directory, linear)
         if place is None:
             return None
-        index = place - self._base >> 2
-        entry = self._words[index]
-        if not entry & _P or (write and not entry & self._words[(directory - self._base >> 2) + (linear >> 22)] & _W):
+        entry = self._words[place - self._base >> 2]
+        both = entry & self._words[(directory - self._base >> 2) + (linear >> 22)]
+        if not entry & _P or (write and not both & _W):
             return None
         return entry & _FRAME | linear & PAGE - 1
 

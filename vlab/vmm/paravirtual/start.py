@@ -25,14 +25,13 @@ from vlab.vmm.paravirtual.interface import (
     SharedInfo,
     StartInfo,
 )
+from vlab.vmm.paravirtual.traps import SEGMENTS
 
 _COMMAND_LINE: Final = 0x100  # in the start-info page
 _TABLE_SPAN: Final = PAGE // 4 * PAGE
 _PRESENT_WRITABLE, _PRESENT = 3, 1
 _CR0: Final = 1 << 31 | 1 << 16 | 0x15
 """PG, WP, ET, EM and PE: floating point faults, and read-only pages are so for the kernel too."""
-KERNEL_CODE_SEGMENT: Final = Segment(KERNEL_CODE, 0, 0xFFFFFFFF, 0xCBB)
-KERNEL_DATA_SEGMENT: Final = Segment(KERNEL_DATA, 0, 0xFFFFFFFF, 0xCB3)
 _NULL: Final = Segment(0, 0, 0, 0)
 
 
@@ -127,9 +126,9 @@ def kernel_entries(layout: Layout, memory: GuestMemory) -> list[int]:
 
 
 def _state(layout: Layout, memory: GuestMemory, entry: int) -> CpuState:
-    data = KERNEL_DATA_SEGMENT
+    data = SEGMENTS[KERNEL_DATA]
     state = CpuState(rip=entry, rsi=KERNEL_BASE + layout.start_info, rflags=0x202)
-    state.cs, state.ss, state.ds, state.es = KERNEL_CODE_SEGMENT.copy(), data.copy(), data.copy(), data.copy()
+    state.cs, state.ss, state.ds, state.es = SEGMENTS[KERNEL_CODE].copy(), data.copy(), data.copy(), data.copy()
     state.fs, state.gs, state.ldtr = _NULL.copy(), _NULL.copy(), _NULL.copy()
     state.gdtr = TableRegister(DESCRIPTORS_BASE, DESCRIPTORS_LIMIT)
     state.idtr = TableRegister(0, 0)
