@@ -35,7 +35,7 @@ from vlab.guests import catalogue
 from vlab.session import StopKind
 from vlab.vmm import monitors
 
-WAYS = monitors.available()
+WAYS = monitors.ways_for("hello")
 BUNDLED = [entry.name for entry in catalogue.guests() if entry.kind != "linux" and entry.kernel is not None]
 ENDLESS = {"spin", "wren"}
 

@@ -143,6 +143,43 @@ def test_a_kernel_that_fails_there_for_another_reason_is_a_complaint(
     assert "wren under trap-emulate/shadow failed, and not over PUSHF or POPF: failed" in result.err
 
 
+@pytest.fixture
+def with_paravirtual(demo: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    ways = [WAYS[0], ("paravirtual", "direct"), *WAYS[1:]]
+    monkeypatch.setattr(sys.modules["vlab.vmm.monitors"], "available", lambda: ways)
+    # another image: all of its console is as the original's, and its memory is not
+    demo.guests["wren-paravirt"] = lambda vm: well_behaved_as(vm, "wren")
+    monkeypatch.setattr(FakeVM, "state_hash", lambda vm: f"hash of {vm.guest.name}")
+    return demo
+
+
+def well_behaved_as(vm: FakeVM, name: str) -> Iterator[Step]:
+    yield f"I am {name}\r\nall well\r\n"
+    yield Stop(StopKind.EXIT, "success", 0)
+
+
+def test_the_kernel_alone_runs_under_paravirtual_as_the_image_that_knows_it(
+    with_paravirtual: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "demo.json"
+    result = with_paravirtual.command("demo", "--json", file)
+    assert result.status == 0, result.err
+    ran = [vm.guest.name for vm in with_paravirtual.machines if vm.monitor == "paravirtual"]
+    assert ran == ["wren-paravirt"]
+    assert "paravirtual/direct runs wren-paravirt: console and ending are the same." in result.out
+    written = json.loads(file.read_text())
+    assert [(each["guest"], each["agrees"]) for each in written] == [
+        ("wren", True), ("wren-paravirt", True), ("wren", True), ("wren", True),
+    ]  # fmt: skip
+
+
+def test_another_console_under_paravirtual_is_a_difference(with_paravirtual: Lab) -> None:
+    with_paravirtual.guests["wren-paravirt"] = lambda vm: well_behaved_as(vm, "another")
+    result = with_paravirtual.command("demo")
+    assert result.status == 1
+    assert "wren-paravirt under paravirtual/direct differs from none/direct in its console" in result.err
+
+
 @pytest.mark.parametrize("stop", [Stop(StopKind.EXIT, "failed", 3), Stop(StopKind.TIMEOUT, "hangs")])
 def test_a_guest_that_fails_everywhere_shows_no_equivalence(demo: Lab, stop: Stop) -> None:
     demo.guests["rings"] = lambda vm: iter([stop])

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import FakeVM, Lab, Step
 from vlab.cli import doctor
 from vlab.cli.doctor import Finding
+from vlab.machine import helper
 from vlab.vmm.stop import Stop, StopKind
 
 
@@ -39,6 +40,17 @@ def test_an_optional_program_that_is_missing_says_what_for_and_how_to_get_it(
     assert result.status == 0
     assert "without  qemu        not found; needed for comparing in `vlab bench`\n" in result.out
     assert "-> sudo apt install qemu-system-x86\n" in result.out
+
+
+def test_without_the_helper_it_says_what_is_missed(healthy: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helper, "load", lambda: None)
+    monkeypatch.setattr(helper, "status", lambda: "not there: so it is")
+    result = healthy.command("doctor")
+    assert result.status == 0
+    assert "without  helper      not there: so it is\n" in result.out
+    assert (
+        "-> without it results come later, and a guest that executes LOCK BT of a register ends" in result.out
+    )
 
 
 def test_a_needed_package_that_is_missing_is_status_1(healthy: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

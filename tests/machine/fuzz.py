@@ -122,7 +122,7 @@ class Fuzzer:
 class Guests:
     """One computer on which streams run as guests of ``vlab.VM``: boot sectors, 32-bit and 64-bit kernels."""
 
-    WAYS: Final = monitors.available()
+    WAYS: Final = monitors.ways_for("hello")
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory()

@@ -19,6 +19,8 @@ from vlab.machine import helper
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.svm import injection_of, write_save_area
 
+MISSED = "guests run more slowly, and one that executes LOCK BT of a register ends this process"
+
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:

@@ -164,7 +164,10 @@ def test_each_defect_has_its_own_sentence(written: Path, tmp_path: Path) -> None
     changed[-40] ^= 1
     for data, sentence in (
         (b"", "this is no vlab trace: it is empty; `vlab run --trace FILE` writes one"),
-        (b"\x7fELF\x02\x01", r"this is no vlab trace: it starts with the bytes 7F 45 4C 46 02 01 \(\.ELF\.\.\); `vlab"),
+        (
+            b"\x7fELF\x02\x01",
+            r"this is no vlab trace: it starts with the bytes 7F 45 4C 46 02 01 \(\.ELF\.\.\); `vlab",
+        ),
         (sealed(header, columns, version=7), "has format 7, and this vlab reads up to 1: use a newer vlab"),
         (sealed(header, columns, version=0), "has format 0, flags 0x0, which nothing writes"),
         (sealed(header, columns, flags=2), "has format 1, flags 0x2, which nothing writes"),

@@ -207,7 +207,7 @@ def test_a_checkpoint_that_was_thinned_out_leaves_no_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vlab.vmm.history.INTERVAL_NS", 500_000)
-    ways = [(name, paging) for name, paging in monitors.available() if name != "none"]
+    ways = [(name, paging) for name, paging in monitors.ways_for("hello") if name != "none"]
     for monitor, paging in ways:
         with echo(tmp_path, history=True, monitor=monitor, paging=paging) as vm:
             vm.send("ab")

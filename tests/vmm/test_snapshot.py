@@ -17,7 +17,7 @@ from vlab.vmm.inputs import LATENCY_NS
 from vlab.vmm.snapshot import copy_pages, put_pages, used_pages
 from vlab.vmm.stop import StopKind
 
-WAYS = monitors.available()
+WAYS = monitors.ways_for("hello")
 PAGE = 4096
 
 

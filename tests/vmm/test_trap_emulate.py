@@ -6,8 +6,9 @@ import struct
 from pathlib import Path
 
 import pytest
+
 import vlab
-from tests.programs import STI_HALT, TICKS, UD2, guest, leave, timer
+from tests.programs import CODE, STI_HALT, TICKS, UD2, guest, image64, leave, timer
 from vlab.errors import UnusableInput
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.stop import StopKind
@@ -23,7 +24,7 @@ _USER = 0x6000_0000_0000  # DPL 3
 
 
 def tables() -> dict[int, bytes]:
-    """A GDT (code 8, data 10h, user code 1Bh, user data 23h, TSS 28h, LDT 30h, based data 38h), and the rest."""
+    """A GDT (code 8, data 10h, user code 1Bh, data 23h, TSS 28h, LDT 30h, based data 38h), and the rest."""
     tss = 0x0000890000000067 | (TSS & 0xFFFF) << 16
     ldt = 0x000082000000000F | (LDT & 0xFFFF) << 16
     based = 0x0040930000000FFF | 0x1234 << 16
@@ -87,6 +88,38 @@ SNIPPETS = {
     "wrmsr of STAR and back": "B9 81 00 00 C0 B8 11 22 33 44 BA 55 66 77 08 0F 30 31 C0 31 D2 0F 32",
     "rdmsr of a number that there is not": "B9 EF BE AD DE 0F 32",
     "sti, nop, cli": "FB 90 FA B8 07 00 00 00",
+    "rdpmc": "B9 03 00 00 00 0F 33",
+    "rdpmc of a counter that there is not": "B9 04 00 00 00 0F 33",
+    "rdpmc in user mode": "user 31 C9 0F 33",
+    "rdtsc with CR4.TSD": "0F 20 E0 83 C8 04 0F 22 E0 0F 31 31 C0 31 D2 0F 01 F9 31 C0 31 D2",
+    "cr8, which 32-bit code has not": "44 0F 20 C0 B8 01 00 00 00",
+    "mov dr7 with dr4 and dr5": "B8 00 00 00 00 0F 23 F8 0F 21 E3 0F 21 E9",
+    "mov cr1": "0F 20 C8",
+    "lgdt with 16-bit operands": "66 0F 01 15 00 87 00 00 66 B8 10 00 8E D8",
+    "syscall": "B9 80 00 00 C0 B8 01 00 00 00 31 D2 0F 30"  # EFER.SCE; STAR
+    "B9 81 00 00 C0 B8 EE EE EE EE BA 08 00 18 00 0F 30 0F 05",
+    "syscall without EFER.SCE": "0F 05",
+    "sysret": (
+        "B9 80 00 00 C0 B8 01 00 00 00 31 D2 0F 30 B9 81 00 00 C0 BA 08 00 18 00 0F 30 B9 EE EE EE EE 0F 07"
+    ),
+    "sysret without EFER.SCE": "0F 07",
+    "sysenter": "31 D2 B9 74 01 00 00 B8 08 00 00 00 0F 30 41 B8 00 8F 00 00 0F 30"
+    "41 B8 EE EE EE EE 0F 30 0F 34",
+    "sysenter without a target": "0F 34",
+    "sysexit": "31 D2 B9 74 01 00 00 B8 08 00 00 00 0F 30 B9 00 94 00 00 BA EE EE EE EE 0F 35",
+    "sysexit without a target": "0F 35",
+    "retf to ring 3, releasing parameters on both stacks": (
+        "6A 23 68 00 94 00 00 6A 01 6A 02 6A 1B 68 EE EE EE EE CA 08 00"
+    ),
+    "retf to an inner ring in user mode": "user 6A 08 68 EE EE EE EE CB",
+    "iret that sets TF: a step behind the next instruction": "68 02 01 00 00 6A 08 68 EE EE EE EE CF",
+    "a single step over CLI": "68 02 01 00 00 6A 08 E8 00 00 00 00 83 04 24 05 CF FA 90 90",
+    "a single step waits behind MOV SS": "66 B8 10 00 68 02 01 00 00 6A 08 E8 00 00 00 00 83 04 24 05 CF"
+    "8E D0 90 90",
+    "a single step over POP SS and CLI": "6A 10 68 02 01 00 00 6A 08 E8 00 00 00 00 83 04 24 05 CF 17 FA 90",
+    "iret keeps RF for the next instruction": "68 02 00 01 00 6A 08 68 EE EE EE EE CF",
+    "iret with data segments of the inner ring": "66 B8 10 00 8E E0 8E E8 6A 23 68 00 94 00 00 6A 02 6A 1B"
+    "68 EE EE EE EE CF 64 A1 00 00 00 00",
     "cli in user mode": "user FA",
     "hlt in user mode": "user F4",
     "mov eax, cr0 in user mode": "user 0F 20 C0",
@@ -113,6 +146,7 @@ def program(snippet: str) -> bytes:
     user = snippet.startswith("user ")
     code = bytes.fromhex(snippet.removeprefix("user "))
     place = 0x100000 + 37 + len(START) + (len(TO_USER) if user else 0)
+    code = code.replace(b"\xee" * 4, struct.pack("<I", place + len(code)))  # what follows
     if code[:1] in (b"\xea", b"\x9a"):  # to what follows the instruction
         code = code[:1] + struct.pack("<I", place + 7) + code[5:]
     save = b"\xa3" + struct.pack("<I", RESULTS)  # mov [RESULTS], eax
@@ -130,6 +164,81 @@ def test_what_traps_is_carried_out_as_the_processor_does(tmp_path: Path, snippet
     assert stop.exit_code in (3, 7)
     assert our_ebx == ebx
     assert ours == memory, [n for n in range(len(memory)) if memory[n] != ours[n]]
+
+
+SNIPPETS_64 = {
+    "swapgs": "B9 02 01 00 C0 B8 00 50 00 00 31 D2 0F 30 0F 01 F8 B9 01 01 00 C0 0F 32 89 C3 41 0F 32",
+    "mov cr8": "B8 05 00 00 00 44 0F 22 C0 44 0F 20 C3",
+    "mov dr8": "44 0F 23 C0",
+    "lidt": "48 83 EC 10 66 C7 04 24 FF 0F 48 C7 44 24 02 00 50 00 00 0F 01 1C 24",
+    "wrmsr of FS.base": "B9 00 01 00 C0 B8 00 60 00 00 31 D2 0F 30 0F 32 89 C3",
+    "sysexit": "0F 35",
+    "sti, cli": "FB 90 FA",
+}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS_64, ids=str)
+def test_64_bit_code_too_is_carried_out_as_the_processor_does(tmp_path: Path, snippet: str) -> None:
+    path = tmp_path / "guest.elf"
+    path.write_bytes(image64(bytes.fromhex("BC 00 90 00 00" + SNIPPETS_64[snippet]) + leave(3)))
+    ends = []
+    for monitor in ("none", "trap-emulate"):
+        with vlab.VM(path, memory="4M", monitor=monitor) as vm:
+            stop, state = vm.run(timeout=20), vm.registers()
+        ends.append((stop.kind, stop.exit_code, state))
+    assert ends[0] == ends[1]
+
+
+def test_a_task_gate_takes_the_guest_to_the_address_space_of_its_task_and_back(tmp_path: Path) -> None:
+    """Each of two address spaces has another page behind the linear address 0x7000 (APM2 12.3)."""
+    old, new, pages = 0x20000, 0x21000, (0x30000, 0x31000)
+    tss, stack = 0x9800, 0x9F00
+    handler = bytes.fromhex("A1 00 70 00 00 A3 00 80 00 00 0F 20 C0 A3 04 80 00 00 CF")  # notes, and iret
+    set_up = bytes.fromhex(
+        "B8 00 00 02 00 0F 22 D8 0F 20 C0 0D 00 00 00 80 0F 22 C0 CD 06"
+    )  # CR3, CR0.PG, int 6
+    back = bytes.fromhex("A1 00 70 00 00 A3 08 80 00 00")
+    task = struct.pack("<7I", 0, 0, 0, 0, 0, 0, 0) + struct.pack("<3I", new, 0x8900, 2) + bytes(16)
+    task += struct.pack("<4I", stack, 0, 0, 0) + struct.pack("<7I", 0x10, 8, 0x10, 0x10, 0, 0, 0) + bytes(4)
+    seen = []
+    for monitor in ("none", "trap-emulate"):
+        with vlab.VM(guest(tmp_path, START + set_up + back + leave(3)), memory="4M", monitor=monitor) as vm:
+            content = dict(tables())
+            gdt = bytearray(content[GDT])
+            gdt[0x38:0x40] = struct.pack("<Q", 0x890000000067 | tss << 16)
+            idt = bytearray(content[IDT])
+            idt[48:56] = struct.pack("<HHHH", 0, 0x38, 0xE500, 0)
+            content |= {GDT: bytes(gdt), IDT: bytes(idt), tss: task, 0x8900: handler}
+            content[TSS + 0x1C] = struct.pack("<I", old)  # a switch loads CR3, but does not save it
+            for number, directory in enumerate((old, new)):
+                table = directory + 0x2000
+                entries = [page << 12 | 3 for page in range(1024)]
+                entries[7] = pages[number] | 3
+                content[table] = struct.pack("<1024I", *entries)
+                content[directory] = struct.pack("<I", table | 3) + bytes(4092)
+                content[pages[number]] = struct.pack("<I", 0xAA00 + number)
+            for address, data in content.items():
+                vm.memory[address : address + len(data)] = data
+            stop = vm.run(timeout=20)
+            assert stop.exit_code == 3, stop.story
+            seen.append(struct.unpack("<3I", vm.memory[RESULTS : RESULTS + 12]))
+    assert seen[0] == seen[1]
+    assert (seen[0][0], seen[0][1] & 8, seen[0][2]) == (0xAA01, 8, 0xAA00)
+
+
+def test_the_processor_is_left_so_that_the_next_guest_is_checked_by_its_own_privilege(tmp_path: Path) -> None:
+    """A guest whose TSS allows no port, on the machine of one that is gone."""
+    machine = vlab.Machine("16M")
+    code = program("user E4 60")
+    endings = []
+    for monitor in ("none", "trap-emulate", "none"):
+        with vlab.VM(guest(tmp_path, code), memory="4M", monitor=monitor, machine=machine) as vm:
+            for address, content in tables().items():
+                vm.memory[address : address + len(content)] = content
+            vm.memory[TSS + 0x66 : TSS + 0x68] = b"\x68\0"
+            endings.append(vm.run(timeout=20).exit_code)
+    assert endings == [7, 7, 7]
+    machine.close()
 
 
 @pytest.mark.parametrize("name", ["hello", "rings", "longmode", "tripfault"])
@@ -150,6 +259,9 @@ def test_a_timer_interrupts_a_halted_guest(tmp_path: Path) -> None:
 
 # --- what does not trap -------------------------------------------------------------------------------------
 
+FIRST_SILENT = (
+    "x86 cannot be virtualized by traps alone. The first sensitive instruction that went by in silence:"
+)
 SILENT = {
     "pushfd": ("9C 58", "it showed IF=1 IOPL=0", "the guest has IF=0 IOPL=0"),
     "popfd": ("68 02 02 00 00 9D", "it left IF=0 IOPL=0", "the guest sets IF=1 IOPL=0"),
@@ -180,8 +292,7 @@ def test_a_sensitive_instruction_that_does_not_trap_is_told_when_the_guest_goes_
         stop = vm.run(timeout=20)
         at = 0x100000 + 37 + len(START) + (5 if text == "popfd" else 0)
         assert stop.story.splitlines()[-2:] == [
-            "x86 cannot be virtualized by traps alone. "
-            "The first sensitive instruction that went by in silence:",
+            FIRST_SILENT,
             f"  {at:#x}: {text} did not trap: {saw}, where {should}",
         ]
 
@@ -213,8 +324,56 @@ def test_another_paging_strategy_than_shadow_paging_is_refused() -> None:
     )
 
 
-def test_a_far_call_through_a_gate_ends_in_a_story(tmp_path: Path) -> None:
-    code = START + b"\x9a" + struct.pack("<IH", 0, 0x28)
-    stop, _, _ = run(tmp_path, code, "trap-emulate")
+def test_a_far_call_to_a_task_ends_in_a_story(tmp_path: Path) -> None:
+    code = guest(tmp_path, START + b"\x9a" + struct.pack("<IH", 0, 0x38))
+    with vlab.VM(code, memory="4M", monitor="trap-emulate") as vm:
+        for address, content in tables().items():
+            vm.memory[address : address + len(content)] = content
+        vm.memory[GDT + 0x38 : GDT + 0x40] = struct.pack("<Q", 0x890000000067 | TSS << 16)
+        stop = vm.run(timeout=20)
     assert stop.kind is StopKind.FAILED
-    assert stop.story.startswith("the guest cannot go on: a far CALL or JMP to a task, or through a 64-bit gate, is not emulated")
+    assert stop.story.startswith("the guest cannot go on: a far CALL or JMP to a task")
+
+
+def test_a_record_of_a_trap_shows_the_guests_own_ring_and_what_trapped(tmp_path: Path) -> None:
+    code = guest(tmp_path, b"\xfa\xe6\x80" + leave(0))  # cli; out 80h, al
+    with vlab.VM(code, memory="4M", monitor="trap-emulate", trace="full") as vm:
+        vm.run(timeout=20)
+        cli = next(exit_ for exit_ in vm.exits if exit_.reason == "TRAP")
+        port = next(exit_ for exit_ in vm.exits if exit_.reason == "IOIO")
+        assert (cli.rip, cli.ring, cli.mode.value, cli.handler) == (CODE, 0, "protected 32-bit", "emulation")
+        assert (port.rip, port.ring, port.handler) == (CODE + 1, 0, "ports")
+
+
+def test_a_trapped_instruction_that_the_guest_changes_is_another_the_next_time(tmp_path: Path) -> None:
+    """CLTS becomes a MOV to CR2 in its place; the loop comes by twice."""
+    head = bytes.fromhex("0F 20 C0 83 C8 08 0F 22 C0 B8 78 56 34 12 31 C9")  # CR0.TS = 1; eax; ecx = 0
+    site = CODE + len(head)
+    body = bytes.fromhex("0F 06 90")  # site: clts; nop
+    change = b"\x66\xc7\x05" + struct.pack("<IH", site + 1, 0xD022)  # mov word [site + 1], 0D022h
+    code = head + body + change + bytes.fromhex("41 83 F9 02 75") + bytes((0x100 - 3 - 9 - 6,)) + leave(0)
+    with vlab.VM(guest(tmp_path, code), memory="4M", monitor="trap-emulate") as vm:
+        stop, state = vm.run(timeout=20), vm.registers()
+    assert stop.exit_code == 0, stop.story
+    assert (state.cr0 & 8, state.cr2) == (0, 0x12345678)
+
+
+def test_a_trapped_instruction_in_a_page_that_is_mapped_anew_is_another(tmp_path: Path) -> None:
+    """One linear page, two frames: CLI and RET in the first, MOV from CR2 and RET in the second."""
+    directory, table, frames = 0x20000, 0x21000, (0x30000, 0x31000)
+    set_up = bytes.fromhex("B8 00 00 02 00 0F 22 D8 0F 20 C0 0D 00 00 00 80 0F 22 C0 B8 44 33 22 11 0F 22 D0")
+    call = b"\xb8" + struct.pack("<I", 0x7000) + b"\xff\xd0"  # mov eax, 7000h; call eax
+    remap = b"\xc7\x05" + struct.pack("<II", table + 4 * 7, frames[1] | 3)
+    remap += b"\x0f\x01\x3d" + struct.pack("<I", 0x7000)  # invlpg
+    entries = [page << 12 | 3 for page in range(1024)]
+    entries[7] = frames[0] | 3
+    content = {
+        directory: struct.pack("<I", table | 3) + bytes(4092), table: struct.pack("<1024I", *entries),
+        frames[0]: b"\xfa\x90\x90\xc3", frames[1]: b"\x0f\x20\xd3\xc3",
+    }  # fmt: skip
+    code = guest(tmp_path, set_up + call + call + remap + call + leave(0))
+    with vlab.VM(code, memory="4M", monitor="trap-emulate") as vm:
+        for address, data in content.items():
+            vm.memory[address : address + len(data)] = data
+        stop = vm.run(timeout=20)
+        assert (stop.exit_code, vm.registers().rbx) == (0, 0x11223344), stop.story

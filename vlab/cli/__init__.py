@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from vlab import __version__
-from vlab.cli import bench, demo, doctor, guests, lab, run, trace
+from vlab.cli import bench, demo, doctor, guests, lab, matrix, run, trace
 from vlab.cli.output import say
 from vlab.errors import UnusableInput, VlabError
 
@@ -44,7 +44,9 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (run.run, demo.demo, guests.guests, trace.trace, bench.bench, doctor.doctor, lab.lab):
+for command in (
+    run.run, demo.demo, matrix.matrix, guests.guests, trace.trace, bench.bench, doctor.doctor, lab.lab,
+):  # fmt: skip
     cli.add_command(command)
 
 

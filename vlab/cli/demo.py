@@ -27,6 +27,10 @@ __all__ = ["demo"]
 GUESTS = {"hello": None, "rings": None, "longmode": None, "selftest": None, "wren": "selftest"}
 KERNEL = "wren"
 
+#: The monitor whose guests must know it, and the images that do, by the guest whose source they share.
+KNOWN_TO_ITS_GUESTS = "paravirtual"
+PARAVIRTUAL = {"wren": "wren-paravirt"}
+
 #: Monitors that are not equivalent, and why; what their guests do otherwise is a result and no failure.
 NOT_EQUIVALENT = {"trap-emulate": "not all sensitive instructions of x86 trap"}
 
@@ -65,6 +69,9 @@ def demo(json_file: Path | None) -> int:
     tell where it runs. Here each guest's console, ending and final state must be the same under every monitor
     and paging as on the bare machine.
 
+    Under paravirtual there is only the teaching kernel, in the form that knows its monitor. That is another
+    image, so its final state is its own, and only console and ending are compared.
+
     Under trap-emulate they cannot all be: some sensitive instructions of x86 do not trap, and the teaching
     kernel must fail for that very reason.
 
@@ -77,21 +84,25 @@ def demo(json_file: Path | None) -> int:
     ways = available()
     results: dict[str, list[Finished]] = {}
     errors = Console(stderr=True, highlight=False)
-    for guest in GUESTS:
+    for guest, append in GUESTS.items():
         results[guest] = []
         for monitor, paging in ways:
-            with _progress(errors, f"{guest} under {monitor}/{paging}"):
-                results[guest].append(_compare(_run_one(guest, monitor, paging), results[guest]))
+            image = PARAVIRTUAL.get(guest) if monitor == KNOWN_TO_ITS_GUESTS else guest
+            if image is None:
+                continue
+            with _progress(errors, f"{image} under {monitor}/{paging}"):
+                finished = _run_one(image, monitor, paging, append)
+                results[guest].append(_compare(finished, results[guest]))
     Console(highlight=False).print(_table(results))
     if json_file:
         write_json(json_file, [_compared(finished) for finished in results[KERNEL]])
     return _verdict(results)
 
 
-def _run_one(guest: str, monitor: str, paging: str) -> Finished:
+def _run_one(guest: str, monitor: str, paging: str, append: str | None) -> Finished:
     from vlab.session import VM
 
-    with VM(guest, monitor=monitor, paging=paging, append=GUESTS[guest]) as vm:
+    with VM(guest, monitor=monitor, paging=paging, append=append) as vm:
         began = time.monotonic()
         stop = vm.run(timeout=PATIENCE)
         return Finished(record(vm, stop.kind, time.monotonic() - began), stop, vm.silent)
@@ -105,7 +116,8 @@ def _compare(finished: Finished, earlier: list[Finished]) -> Finished:
     same = {
         "console": finished.record["console"] == first.record["console"],
         "ending": _ending(finished.stop) == _ending(first.stop),
-        "final state": finished.record["state_hash"] == first.record["state_hash"],
+        "final state": finished.record["guest"] != first.record["guest"]
+        or finished.record["state_hash"] == first.record["state_hash"],
     }
     differs = tuple(name for name, agrees in same.items() if not agrees)
     return replace(finished, differs=differs)
@@ -183,6 +195,9 @@ def _verdict(results: dict[str, list[Finished]]) -> int:
     for each in results[KERNEL]:
         if not _expected(each):
             click.echo(f"{KERNEL} under {_way(each.record)}: {each.silent[0].describe()}.")
+    for each in results[KERNEL]:
+        if each.record["guest"] != KERNEL:
+            click.echo(f"{_way(each.record)} runs {each.record['guest']}: console and ending are the same.")
     click.echo(f"Equivalence holds: {len(results)} guests, each the same under every monitor{names}.")
     return 0
 

@@ -27,7 +27,10 @@ Exit status:
 """
 
 CLOCK_HELP = "Virtual time from executed code, the same in each run, or from the clock on the wall."
-MONITOR_HELP = "Who runs the guest: none is the bare machine, trap-emulate has traps alone, hardware AMD-V."
+MONITOR_HELP = (
+    "Who runs the guest: none is the bare machine, trap-emulate has traps alone, "
+    "paravirtual is asked by its guest, hardware has AMD-V."
+)
 PAGING_HELP = "How its memory is mapped: direct, shadow or nested.  [default: the monitor's first]"
 
 

@@ -20,7 +20,7 @@ from vlab.isa.svm_exits import SvmExit as Exit
 TARGET: Final = 0x11000
 """Where the far transfers lead."""
 ENTRY: Final = 0x12000
-"""Where the guest's kernel is entered by SYSCALL and SYSENTER."""
+"""Where SYSCALL and SYSENTER enter the guest's kernel."""
 DATA: Final = 0x20000
 """The page that memory operands are in."""
 USER_STACK: Final = 0x3A000
@@ -122,7 +122,7 @@ _CONTROL: Final = (
 _TABLES: Final = (
     Form("tables", "LGDT", "LGDT [mem]", "0f0115DATA", Exit.GDTR_WRITE, data="6f00 00300000"),
     Form("tables", "LIDT", "LIDT [mem]", "0f011dDATA", Exit.IDTR_WRITE, data="ff07 00380000"),
-    Form("tables", "LLDT", "LLDT AX", "0f00d0", Exit.LDTR_WRITE, registers={"rax": LOCAL_TABLE}),
+    Form("tables", "LLDT", "LLDT AX", "0f00d0", Exit.LDTR_WRITE),
     Form("tables", "LTR", "LTR AX", "0f00d8", Exit.TR_WRITE, registers={"rax": NEXT_TASK}),
     Form("tables", "SGDT", "SGDT [mem]", "0f0105DATA", Exit.GDTR_READ, "3B"),
     Form("tables", "SIDT", "SIDT [mem]", "0f010dDATA", Exit.IDTR_READ, "3B"),
@@ -160,12 +160,12 @@ _SEGMENTS: Final = (
         form
         for name, code in _LOADS.items()
         for form in (
-            Form("segments", name, f"{name} EAX, [mem]", f"{code}DATA", data=_PLAIN),
-            Form("segments", name, f"{name} EAX, [mem], RPL 1", f"{code}DATA", data=_LOWER),
+            Form("segments", name, name, f"{code}DATA", data=_PLAIN),
+            Form("segments", name, f"{name}, RPL 1", f"{code}DATA", data=_LOWER),
         )
     ),
-    Form("segments", "LSS", "LSS EAX, [mem]", "0fb205DATA", data=_PLAIN),
-    Form("segments", "LSS", "LSS EAX, [mem], RPL 1", "0fb205DATA", data=_LOWER),
+    Form("segments", "LSS", "LSS", "0fb205DATA", data=_PLAIN),
+    Form("segments", "LSS", "LSS, RPL 1", "0fb205DATA", data=_LOWER),
 )
 
 _TRANSFERS: Final = (
@@ -229,6 +229,9 @@ _VIRTUALIZATION: Final = (
     Form("AMD-V", "CLGI", "CLGI", "0f01dd", Exit.CLGI, beyond="the global interrupt flag"),
     Form("AMD-V", "SKINIT", "SKINIT", "0f01de", Exit.SKINIT, beyond="the whole processor"),
     Form("AMD-V", "INVLPGA", "INVLPGA", "0f01df", Exit.INVLPGA, beyond="the TLB"),
+    Form("others", "RSM", "RSM", "0faa", Exit.RSM, beyond="system management mode"),
+    Form("others", "MONITOR", "MONITOR", "0f01c8", Exit.MONITOR, beyond="the monitor of stores"),
+    Form("others", "MWAIT", "MWAIT", "0f01c9", Exit.MWAIT, beyond="the processor, which it stops"),
 )
 
 FORMS: Final = (
@@ -241,9 +244,9 @@ ROBIN_IRVINE: Final = (
     "SGDT", "SIDT", "SLDT", "SMSW", "PUSHF", "POPF",
     "LAR", "LSL", "VERR", "VERW", "POP", "PUSH", "CALL", "JMP", "INT n", "RET", "STR", "MOV",
 )  # fmt: skip
-"""The sensitive, unprivileged instructions of Robin and Irvine (2000): 3B in the first line, 3C in the second.
+"""The sensitive, unprivileged instructions of Robin and Irvine (2000): 3B in the first line, then 3C.
 
-The paper counts seventeen. Its two lists, as they are usually reprinted, have these eighteen names, and Hennessy
-and Patterson (Computer Architecture, chapter 2, "Fallacies and Pitfalls") count eighteen after it. Here the
-names are compared.
+The paper counts seventeen. Its two lists, as they are usually reprinted, have these eighteen names, and
+Hennessy and Patterson (Computer Architecture, chapter 2, "Fallacies and Pitfalls") count eighteen after it.
+Here the names are compared.
 """

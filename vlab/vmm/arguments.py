@@ -62,9 +62,7 @@ def keys(name: str, value: object) -> bytes:
     try:
         return value.encode()
     except UnicodeEncodeError:
-        raise UnusableInput(
-            f"{name}: {value!r} holds half a character (a surrogate); leave it out"
-        ) from None
+        raise UnusableInput(f"{name}: {value!r} holds half a character (a surrogate); leave it out") from None
 
 
 def snapshot(name: str, value: object, *, optional: bool = False) -> None:

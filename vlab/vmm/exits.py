@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, get_args
 
 from vlab.isa.sensitive import mnemonic
 from vlab.isa.vectors import name as vector_name
+from vlab.vmm.paravirtual.interface import call_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,10 @@ class TimeStampRead:
 
 @dataclass(frozen=True, slots=True)
 class Hypercall:
-    """VMMCALL with the number in EAX."""
+    """A call of the monitor with the number in EAX. vector: of the INT that made it, 0 for VMMCALL."""
 
     number: int
+    vector: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,9 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
         return {"instruction": mnemonic(info1)}
     if kind is ExceptionExit:
         return {"vector": vector_name(info1), "error_code": f"{info2:#x}"}
+    if kind is Hypercall:
+        call: dict[str, str | int] = {"call": call_name(info1)} if info2 else {}
+        return {"number": f"{info1:#x}"} | call
     names = tuple(kind.__dataclass_fields__)
     return {name: f"{value:#x}" for name, value in zip(names, (info1, info2), strict=False)}
 

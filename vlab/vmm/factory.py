@@ -6,7 +6,7 @@ import re
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,9 @@ from vlab.vmm.exits import REASONS
 from vlab.vmm.guest_memory import ROM_BASE, GuestMemory
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
+from vlab.vmm.paravirtual import header, start
+from vlab.vmm.paravirtual.header import Header
+from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 
 CLOCKS: Final = ("deterministic", "realtime")
 OVERHEAD: Final = 8 << 20
@@ -187,6 +190,7 @@ def _stamp(guest: Guest) -> tuple[int, int] | None:
 
 
 def _load(settings: Settings, kernel: bytes, memory: GuestMemory) -> Loaded:
+    found = _paravirtual_header(settings, kernel)
     loaded = load(
         kernel,
         memory.ram,
@@ -198,7 +202,19 @@ def _load(settings: Settings, kernel: bytes, memory: GuestMemory) -> Loaded:
     memory.ram[ROM_BASE : ROM_BASE + 0x10000] = rom()
     for gpa, content in tables(memory.size, apic=True):
         memory.ram[gpa : gpa + len(content)] = content
-    return loaded
+    if found is None:
+        return loaded
+    return replace(loaded, start=start.build(found, memory, settings.cmdline, settings.guest.name))
+
+
+def _paravirtual_header(settings: Settings, kernel: bytes) -> Header | None:
+    """Give the header that a paravirtual guest must have; None for any other monitor."""
+    if settings.monitor != ParavirtualMonitor.name:
+        return None
+    for what, given in (("initrd", settings.initrd), ("disk", settings.disk)):
+        if given is not None:
+            raise UnusableInput(f"{what}: a paravirtual guest has no use for it; leave --{what} out")
+    return header.find(kernel, settings.guest.name)
 
 
 def _clock(name: str, machine: Machine) -> Clock:

@@ -17,15 +17,32 @@ from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
+from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 from vlab.vmm.trap_emulate import TrapAndEmulate
 
 PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging, "shadow": ShadowPaging}
-_WAYS: Final = {"none": ("direct",), "trap-emulate": ("shadow",), "hardware": ("nested", "shadow")}
+_WAYS: Final = {
+    "none": ("direct",),
+    "trap-emulate": ("shadow",),
+    "paravirtual": ("direct",),
+    "hardware": ("nested", "shadow"),
+}
+_NO_STRATEGY: Final = {
+    "none": "the bare machine has no monitor to use a paging strategy",
+    "paravirtual": "the guests of the monitor paravirtual keep their tables themselves",
+}
+_PARAVIRTUAL: Final = ("wren-paravirt",)
+"""The bundled guests that know a monitor, and run under no other."""
 
 
 def available() -> list[tuple[str, str]]:
-    """Give every (monitor, paging) that can run a guest, the bare machine first."""
+    """Give every (monitor, paging) that there is, the bare machine first."""
     return [(monitor, paging) for monitor, pagings in _WAYS.items() for paging in pagings]
+
+
+def ways_for(guest: str) -> list[tuple[str, str]]:
+    """Give every (monitor, paging) that can run a bundled guest: a paravirtual one has its own."""
+    return [way for way in available() if (way[0] == "paravirtual") == (guest in _PARAVIRTUAL)]
 
 
 def choose(monitor: str, paging: str | PagingStrategy | None) -> tuple[str, str | PagingStrategy]:
@@ -42,8 +59,8 @@ def choose(monitor: str, paging: str | PagingStrategy | None) -> tuple[str, str 
         raise UnusableInput(
             f"paging: {paging!r} does not go with the monitor {monitor}; choose {' or '.join(ways)}"
         )
-    if not isinstance(paging, str) and monitor == "none":
-        raise UnusableInput("paging: the bare machine has no monitor to use a paging strategy; leave it out")
+    if not isinstance(paging, str) and monitor in _NO_STRATEGY:
+        raise UnusableInput(f"paging: {_NO_STRATEGY[monitor]}; leave it out")
     return monitor, paging
 
 
@@ -59,6 +76,8 @@ def make(
     """Make the monitor for a checked choice."""
     if monitor == "none":
         return BareMachine(machine, memory, board, clock, recorder)
+    if monitor == "paravirtual":
+        return ParavirtualMonitor(machine, memory, board, clock, recorder)
     strategy = PAGING[paging]() if isinstance(paging, str) else paging
     if monitor == "trap-emulate":
         if not isinstance(strategy, ShadowPaging):

@@ -154,7 +154,7 @@ class DeprivilegedMonitor(ExitingMonitor):
         self.emulator.note_task_switch(cr0, cr3)
         self.emulator.follow()
         if isinstance(outcome, Shutdown):
-            self.end(shutdown_story(processor, outcome.chain, ""))
+            self.end(shutdown_story(processor, outcome.chain, "", cpu.state()))
             return
         cpu.end_shadow()
         processor.note_delivery(event)
@@ -257,7 +257,7 @@ class DeprivilegedMonitor(ExitingMonitor):
                 return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
             case exits.TripleFault():
                 processor = self.processor
-                return End(shutdown_story(processor, processor.chain, processor.failure))
+                return End(shutdown_story(processor, processor.chain, processor.failure, self.cpu.state()))
             case _:  # timers and open interrupt windows: the loop outside serves them
                 return RESUME
 

@@ -17,6 +17,7 @@ _SYSTEM: Final = tuple(
 )
 _SYSTEM_FLAGS: Final = frozenset(("IF", "IOPL", "NT", "VM", "VIF", "VIP"))
 _RPL: Final = 3
+_LONG: Final = 8  # bytes in a word of 64-bit mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def observe(
     touched: the ports and chips that the instruction reached. following: the address behind it. ring: where
     the program runs, which it believes to be ring 0. width: of a word on the stack, in bytes.
     """
-    seen, system = dict(_registers(before.state, after.state)), dict(touched)
+    seen, system = dict(_registers(before.state, after.state, width)), dict(touched)
     if after.state.rip != following and "processor" not in system:
         seen["at"] = LANDINGS.get(after.state.rip, f"{after.state.rip:#x}")
     if after.state.cpl not in (0, ring):
@@ -68,10 +69,10 @@ def observe(
     return Run("", seen | system, frozenset(system))
 
 
-def _registers(before: CpuState, after: CpuState) -> Iterator[tuple[str, str]]:
+def _registers(before: CpuState, after: CpuState, width: int) -> Iterator[tuple[str, str]]:
     for name in GENERAL_REGISTERS:
         if getattr(after, name) != getattr(before, name):
-            yield name, f"{getattr(after, name):#x}"
+            yield name if width == _LONG else f"e{name[1:]}", f"{getattr(after, name):#x}"
     for name in SEGMENT_REGISTERS:
         old, new = getattr(before, name), getattr(after, name)
         # The RPL of CS and SS is the ring, which the program does not choose.
@@ -83,9 +84,9 @@ def _registers(before: CpuState, after: CpuState) -> Iterator[tuple[str, str]]:
 
 
 def _flags(before: int, after: int) -> Iterator[tuple[str, str]]:
-    for name, flag in EFlags.fields().items():
-        if name != "RF" and flag.extract(before) != flag.extract(after):
-            yield name, str(flag.extract(after))
+    for flag in EFlags.fields():
+        if flag.name != "RF" and flag.extract(before) != flag.extract(after):
+            yield flag.name, str(flag.extract(after))
 
 
 def _system_registers(before: Moment, after: Moment) -> Iterator[tuple[str, str]]:
@@ -102,7 +103,8 @@ def _system_registers(before: Moment, after: Moment) -> Iterator[tuple[str, str]
 
 
 def _memory(before: Moment, after: Moment, width: int) -> Iterator[tuple[str, str]]:
-    changed = [place for place, (old, new) in enumerate(zip(before.data, after.data, strict=True)) if old != new]
+    bytes_of = zip(before.data, after.data, strict=True)
+    changed = [place for place, (old, new) in enumerate(bytes_of) if old != new]
     if changed:
         yield "[mem]", f"{int.from_bytes(after.data[: changed[-1] + 1], 'little'):#x}"
     if before.stack == after.stack:

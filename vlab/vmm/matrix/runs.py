@@ -9,7 +9,7 @@ from vlab.isa.sensitive_forms import Form
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit, vector_of
 from vlab.isa.svm_exits import name as exit_name
-from vlab.isa.vectors import Vector
+from vlab.isa.vectors import has_error_code
 from vlab.isa.vectors import name as vector_name
 from vlab.isa.vmcb import InterceptMisc2, VmcbControl, VmcbSave
 from vlab.machine.machine import Machine
@@ -22,6 +22,9 @@ _UD2: Final = b"\x0f\x0b"
 _EVERY_EXCEPTION: Final = 0xFFFFFFFF
 _PATIENCE: Final = 1000  # blocks
 _FILLING: Final = b"\xa5"
+_REGISTER_VECTORS: Final = (
+    "intercept_cr_read", "intercept_cr_write", "intercept_dr_read", "intercept_dr_write",
+)  # fmt: skip
 
 
 class Laboratory:
@@ -115,8 +118,9 @@ class Laboratory:
             vector = vector_of(code)
             if vector is None:
                 return Run(exit_name(code))
-            error = "" if vector == Vector.UD else f"({self._processor.info1:#x})"
-            return Run(f"{vector_name(vector)}{error}")
+            code = self._processor.info1
+            error = f"({code:#x})" if code else "(0)"
+            return Run(f"{vector_name(vector)}{error if has_error_code(vector) else ''}")
         following = START + len(form.encoding)
         return observe(before, after, self._touched, following, world.ring, 8 if form.long64 else 4)
 
@@ -128,10 +132,8 @@ class Laboratory:
 
 def _intercept(control: VmcbControl, code: SvmExit) -> None:
     """Ask for exit ``code`` (APM2 table B-1: the vectors stand in the order of the codes)."""
-    if code < SvmExit.READ_DR0:
-        control.intercept_cr = 1 << code
-    elif code < SvmExit.EXCP_DE:
-        control.intercept_dr = 1 << code - SvmExit.READ_DR0
+    if code < SvmExit.EXCP_DE:
+        setattr(control, _REGISTER_VECTORS[code >> 4], 1 << (code & 15))
     elif code >= SvmExit.VMRUN:
         control.intercept_misc2 |= 1 << code - SvmExit.VMRUN
     elif code >= SvmExit.INTR:

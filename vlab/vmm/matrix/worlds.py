@@ -62,7 +62,7 @@ _DPL: Final = 5
 _FLAT: Final = 0xFFFFFFFF
 _MONITOR_TASK, _MONITOR_LDT, _MONITOR_CODE = 0x70, 0x80, 0x90
 _GUEST_LIMIT, _MONITOR_LIMIT = 0x6F, 0x9F
-_LIMIT_OF_TSS: Final = 0x67  # and the permission bitmap of the ports beyond it: all are closed
+_LIMIT_OF_TSS: Final = 0x67
 _LIMIT_OF_LDT: Final = 0xFF
 
 _PE, _MP, _TS = CR0.PE.mask, CR0.MP.mask, CR0.TS.mask
@@ -174,6 +174,7 @@ def _tables(ring: int, own: bool) -> bytes:
                 gate = Gate.make(TRAP_GATE_32, CODE | ring, HANDLER, dpl=ring)
         put(_IDT + 8 * vector, int(gate))
     put(_TSS + 4, STACK_TOP | STACK << 32)  # ESP0 and SS0 (APM2 12.2.3)
+    put(_TSS + 0x60, 0xFFFF << 48)  # the ports' permission bitmap lies beyond the limit: all are closed
     put(_PAGES, base + _PAGES + 0x1000 | 7)
     put(_PAGES + 0x1000, base + _PAGES + 0x2000 | 7)
     for page in range(MEMORY >> 21):

@@ -1,4 +1,4 @@
-"""The monitor's own part of every address space: the descriptor table that the processor looks selectors up in.
+"""The monitor's own part of every address space: the descriptor table for the processor.
 
 It is one page table with one page, both in frames that are not the guest's. The guest's kernel can read the
 page, as it could with SGDT and a look; nothing in it is secret, and none of it can be written.

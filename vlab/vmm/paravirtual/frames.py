@@ -11,7 +11,7 @@ rev. 3.44).
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -52,7 +52,7 @@ class Frames:
         self._kernel: Sequence[int] = ()
         self._kernel_tables: frozenset[int] = frozenset()
         self.stale = False
-        self.flush = lambda: None
+        self.flush: Callable[[], None] = lambda: None
         self._use = bytearray()
         self._writable = array("i")
         self._references = array("i")
@@ -82,8 +82,8 @@ class Frames:
             for entry in self._user_entries(number):
                 if not self._take_table(entry):
                     raise UnusableInput(
-                        f"memory: the page directory at {number * PAGE:#x} of the paravirtual guest refers to "
-                        "what is no page table, as its monitor would not have allowed; something else wrote there"
+                        f"memory: the page directory at {number * PAGE:#x} refers to what is no page table; "
+                        "the monitor does not allow that, so something else wrote there"
                     )
             self._area.show_in(self._base + number * PAGE)
 

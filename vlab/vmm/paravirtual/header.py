@@ -28,8 +28,8 @@ def find(image: bytes, name: str) -> Header:
     words = _words(image)
     if words is None or not elf.is_loadable(image):
         raise UnusableInput(
-            f"guest: {name} has no paravirtual header ({HEADER_MAGIC:x}h and a checksum in the first 8 KiB of "
-            "an ELF file), so it cannot ask the monitor paravirtual for anything; wren-paravirt has one"
+            f"guest: {name} has no paravirtual header ({HEADER_MAGIC:x}h and a checksum in the first 8 KiB "
+            "of an ELF file), so the monitor paravirtual cannot run it; wren-paravirt has one"
         )
     _, version, base, entry, _ = words
     if (version, base) != (VERSION, KERNEL_BASE):

@@ -1,4 +1,4 @@
-"""The numbers of the hypercall interface, as ``guests/sources/wren/hypercall.h`` declares and explains them."""
+"""The numbers of the hypercall interface, as ``guests/sources/wren/hypercall.h`` explains them."""
 
 from __future__ import annotations
 

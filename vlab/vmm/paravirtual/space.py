@@ -47,7 +47,7 @@ class GuestSpace:
     @staticmethod
     def is_kernels(linear: int, size: int) -> bool:
         """Whether all these addresses are in the kernel's part."""
-        return KERNEL_BASE <= linear and linear + size <= MONITOR_BASE
+        return linear >= KERNEL_BASE and linear + size <= MONITOR_BASE
 
     def _runs(self, linear: int, size: int, *, write: bool) -> list[tuple[int, int]] | None:
         """Give machine address and length of the pieces in each page."""

@@ -128,7 +128,8 @@ def kernel_entries(layout: Layout, memory: GuestMemory) -> list[int]:
 def _state(layout: Layout, memory: GuestMemory, entry: int) -> CpuState:
     data = SEGMENTS[KERNEL_DATA]
     state = CpuState(rip=entry, rsi=KERNEL_BASE + layout.start_info, rflags=0x202)
-    state.cs, state.ss, state.ds, state.es = SEGMENTS[KERNEL_CODE].copy(), data.copy(), data.copy(), data.copy()
+    state.cs, state.ss = SEGMENTS[KERNEL_CODE].copy(), data.copy()
+    state.ds, state.es = data.copy(), data.copy()
     state.fs, state.gs, state.ldtr = _NULL.copy(), _NULL.copy(), _NULL.copy()
     state.gdtr = TableRegister(DESCRIPTORS_BASE, DESCRIPTORS_LIMIT)
     state.idtr = TableRegister(0, 0)

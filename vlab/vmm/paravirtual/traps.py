@@ -47,7 +47,7 @@ class Traps:
         return self._table.get(vector, (0, 0))[1] == 3
 
     def load(self, linear: int) -> bool | None:
-        """Take a table over from the guest's memory; False if it is not in order, None if it cannot be read."""
+        """Take over the table at ``linear``; False if it is not in order, None if it cannot be read."""
         table: dict[int, tuple[int, int]] = {}
         for place in range(linear, linear + (_VECTORS + 1) * _TRAP.size, _TRAP.size):
             raw = self._space.read_argument(place, _TRAP.size)

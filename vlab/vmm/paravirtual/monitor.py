@@ -1,0 +1,308 @@
+"""The paravirtual monitor: the guest's kernel runs at CPL 1 and asks, by INT 82h, for all that needs ring 0.
+
+No instruction is emulated and no table is shadowed. What comes to the monitor is hypercalls, which
+``hypercalls`` serves, and the guest's own traps, which go back to it by ``traps``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter_ns
+from typing import ClassVar, Final, assert_never
+
+from vlab.errors import UnusableInput
+from vlab.isa.control import EFlags
+from vlab.isa.state import CpuState
+from vlab.isa.svm_exits import SvmExit
+from vlab.isa.vectors import Vector, has_error_code
+from vlab.machine.clock import Clock
+from vlab.machine.exit_loop import nobody
+from vlab.machine.faults import Event, EventKind
+from vlab.machine.identity import Identity
+from vlab.machine.instructions import software_interrupt
+from vlab.machine.machine import Machine
+from vlab.machine.processor import STOPPED
+from vlab.trace.recorder import Recorder
+from vlab.vmm import exits
+from vlab.vmm.board import Board
+from vlab.vmm.exiting import ExitingMonitor
+from vlab.vmm.exits import CODE, Exit
+from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.paravirtual.area import MonitorArea
+from vlab.vmm.paravirtual.events import Events
+from vlab.vmm.paravirtual.frames import Frames
+from vlab.vmm.paravirtual.hypercalls import TABLE
+from vlab.vmm.paravirtual.interface import EVENT_VECTOR, VECTOR, Call, Error, SharedInfo
+from vlab.vmm.paravirtual.space import GuestSpace
+from vlab.vmm.paravirtual.start import Layout, kernel_entries, shared_info
+from vlab.vmm.paravirtual.traps import Traps
+from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.verdicts import RESUME, End, Idle, Inject, Resume, Verdict
+
+_ALL: Final = 0xFFFFFFFF
+_INTERCEPTED: Final = 1 << SvmExit.SWINT - SvmExit.INTR | 1 << SvmExit.IRET - SvmExit.INTR
+_IF: Final = EFlags.IF.mask
+_LONG_AGO: Final = 1
+_PINNED, _BASE, _OFFER = "pinned.", "machine_base", "offer"
+
+
+class ParavirtualMonitor(ExitingMonitor):
+    """One virtual machine whose guest knows its monitor.
+
+    ``frames``: what the guest's frames are used for. ``space``: its linear memory. ``shared``: the page that
+    it shares with the monitor. ``traps``, ``events``: how it hears of things.
+    """
+
+    name: ClassVar[str] = "paravirtual"
+    paging_name = "direct"
+
+    def __init__(
+        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
+    ) -> None:
+        super().__init__(machine, memory, board, clock, recorder)
+        self.identity = Identity()
+        self._area = MonitorArea(machine)
+        self.frames = Frames(machine.memory, memory.hpa, memory.size, self._area)
+        self.frames.flush = self.flush
+        self.space = GuestSpace(self.core, machine.memory, self.frames)
+        self.traps = Traps(self.core, self.space)
+        self.events = Events(board, self.raise_event)
+        self.shared = SharedInfo(bytearray(SharedInfo.SIZE))
+        self._offer = False
+        self._name_handlers(_HANDLER_NAMES, self.core)
+
+    # --- the processor ----------------------------------------------------------------------------------
+
+    def boot(self, state: CpuState) -> None:
+        """Set the state that ``start.build`` made."""
+        super().boot(state)
+        self._layout = Layout.of(state, self.memory)
+        self.shared = shared_info(self._layout, self.memory)
+
+    def _take_processor(self, *, first: bool) -> None:
+        processor = self.processor
+        processor.on_port_in, processor.on_port_out = self._port_in, self._port_out
+        processor.identity, processor.now, processor.msrs = self.identity, self.clock.now, self.msrs
+        processor.set_intercepts(_ALL, _INTERCEPTED, 0, 0, None)
+        processor.code.exact = True  # all that changes translations comes through here
+        if first:
+            self.core.load(self._start)
+            self.events.begin()
+            self._validate([self._start.cr3])
+
+    def _validate(self, directories: list[int]) -> None:
+        shared = self.memory.hpa + self._layout.shared_info
+        self.frames.begin(kernel_entries(self._layout, self.memory), directories, shared)
+
+    def guest_state(self) -> CpuState:
+        """The registers as the guest sees them: IF is that of the shared page."""
+        state = super().guest_state()
+        state.rflags = state.rflags & ~_IF | (_IF if self.shared.interrupts_on else 0)
+        return state
+
+    def _read_guest(self, gpa: int, size: int) -> int:
+        """Read for an onlooker: the guest's tables hold machine addresses."""
+        return self.machine.memory.read(gpa, size)
+
+    def _memory_map_changed(self) -> None:
+        """Nothing to do: this guest reaches no A20 gate, and its memory has no holes."""
+
+    def flush(self) -> None:
+        """Have the processor forget all translations."""
+        self.processor.engine.flush_tlb()
+        self.processor.code.forget()
+        self.frames.stale = False
+
+    # --- events -----------------------------------------------------------------------------------------
+
+    def raise_event(self, number: int) -> None:
+        """Note that event ``number`` has happened, and wake the guest."""
+        self.shared.events_pending |= 1 << number
+        self.halted = False
+        self._offer = True
+
+    def _interrupts_enabled(self) -> bool:
+        """Whether an event can wake the guest: HV_BLOCK sees to it."""
+        return True
+
+    def _offer_interrupt(self) -> None:
+        """Deliver what has just happened. A guest that switches its flag on later looks by itself."""
+        if self.events.take_interrupts() is not None:
+            self._count(_PHYSICAL_INTERRUPT)
+        if self._offer:
+            self._enter_guest()
+
+    def _enter_guest(self) -> None:
+        """Do what is due at each entry to the guest: its time, and an event if it takes any."""
+        self._offer = False
+        shared = self.shared
+        shared.time = self.clock.now()
+        pending = shared.events_pending
+        if pending and shared.interrupts_on and self._stop is None:
+            shared.events_pending = pending & pending - 1
+            vector = EVENT_VECTOR + (pending & -pending).bit_length() - 1
+            self._note_interrupt(vector)
+            self._deliver(Event(EventKind.EXTERNAL, vector))
+
+    def _deliver(self, event: Event) -> None:
+        """Enter the guest's handler."""
+        processor = self.processor
+        processor.step_due = False
+        if event.vector == Vector.PF and event.address is not None:
+            self.shared.fault_address = event.address
+        why = self.traps.deliver(self.shared, event.vector, event.error_code)
+        if why:
+            why = f"{event.describe()} is not delivered: {why}"
+            self.end(failed_story(processor, why, self.guest_state()))
+        else:
+            processor.note_delivery(event)
+
+    def end_turn(self) -> None:
+        """Let another virtual machine on this processor run, if one waits."""
+        self._turn_began = _LONG_AGO
+        self._look_around()
+
+    # --- the exit loop ----------------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        loop = self.processor.exits
+        loop.owner = self._serve
+        try:
+            code = self.processor.run()
+        finally:
+            loop.owner = nobody
+        if code == STOPPED and self.clock.now() >= self.board.alarms.next:
+            self._count(_PHYSICAL_INTERRUPT)
+
+    def _serve(self, code: int) -> bool:
+        """Handle one trap; True to run the guest on at once."""
+        exit_ = self._decode(code)
+        recorder = self.recorder
+        if recorder.full:
+            self._record(exit_)
+        else:
+            self._follow(self.handle(exit_))
+            if recorder.counting:
+                recorder.counts[CODE[type(exit_)]] += 1
+        self._enter_guest()
+        if self.halted or self._stop is not None or self.board.interrupt:
+            return False
+        if self.exit_goal is not None:
+            self.at_exit = recorder.total >= self.exit_goal
+            return not self.at_exit
+        return True
+
+    def _record(self, exit_: Exit) -> None:
+        """Handle an exit and keep a record of it."""
+        core, recorder = self.core, self.recorder
+        qualify, origins = self._kinds[type(exit_)]
+        info1, info2 = qualify(exit_)
+        rip, now, origin = core.rip, self.clock.now(), origins[core.mode_code << 2 | core.cpl]
+        started = perf_counter_ns()
+        self._follow(self.handle(exit_))
+        recorder.record_from(origin, now, rip, info1, info2, perf_counter_ns() - started)
+
+    def _decode(self, code: int) -> Exit:
+        """Say what the trap means."""
+        processor = self.processor
+        if code == SvmExit.SWINT:
+            vector = processor.info1
+            if vector == VECTOR and self.core.cpl < 3:
+                return exits.Hypercall(self.core.words[0] & _ALL, vector)
+            return exits.SoftwareInterrupt(vector)
+        if code == SvmExit.EXCP_DE + Vector.PF:
+            return exits.PageFault(processor.info2, processor.info1)
+        if code == SvmExit.IRET:
+            return exits.PrivilegedInstruction(code)
+        if SvmExit.EXCP_DE <= code < SvmExit.EXCP_DE + 32:
+            return exits.ExceptionExit(code - SvmExit.EXCP_DE, processor.info1)
+        return exits.InterruptWindow() if code == SvmExit.VINTR else exits.TripleFault()
+
+    def _follow(self, verdict: Verdict) -> None:
+        match verdict:
+            case Resume():
+                pass
+            case Inject(event):
+                self._deliver(event)
+            case Idle():
+                self.halted = True
+            case End(stop):
+                self.end(stop)
+            case _:
+                assert_never(verdict)
+
+    def handle(self, exit_: Exit) -> Verdict:
+        """Serve one exit and say how to go on. Override it to serve some differently."""
+        match exit_:
+            case exits.Hypercall(number):
+                return self._hypercall(number)
+            case exits.PageFault(address, code):
+                return Inject(Event(EventKind.EXCEPTION, Vector.PF, code, address))
+            case exits.SoftwareInterrupt():
+                return self._software_interrupt()
+            case exits.PrivilegedInstruction():
+                return RESUME if self.traps.iret() else Inject(Event(EventKind.EXCEPTION, Vector.GP, 0))
+            case exits.ExceptionExit(vector, code):
+                return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
+            case exits.TripleFault():
+                processor = self.processor
+                return End(shutdown_story(processor, processor.chain, processor.failure))
+            case _:  # open interrupt windows: the loop outside serves them
+                return RESUME
+
+    def _hypercall(self, number: int) -> Verdict:
+        """Serve INT 82h; RIP is behind it from here on, for the event that may come of it."""
+        processor, words = self.processor, self.core.words
+        processor.advance(software_interrupt(processor.fetch()).instruction_length)
+        if number == Call.IRET:
+            why = self.traps.leave(self.shared)
+            return End(failed_story(processor, why, self.guest_state())) if why else RESUME
+        call = TABLE.get(number)
+        result = Error.ENOSYS if call is None else call(self, words[3] & _ALL, words[1] & _ALL)
+        words[0] = result & _ALL
+        return RESUME
+
+    def _software_interrupt(self) -> Verdict:
+        """Reflect INT n, as a gate of the guest's own would: from ring 3 if that may (SDM3 6.12.1.2)."""
+        event, core = software_interrupt(self.processor.fetch()), self.core
+        if core.cpl == 3 and not self.traps.allows(event.vector):
+            return Inject(Event(EventKind.EXCEPTION, Vector.GP, event.vector * 8 + 2))
+        self.processor.advance(event.instruction_length)
+        return Inject(event)
+
+    # --- snapshots --------------------------------------------------------------------------------------
+
+    def save_state(self) -> dict[str, int]:
+        """Give what the guest has told its monitor, and which directories are pinned."""
+        state = super().save_state() | self.traps.save() | self.events.save()
+        for place, directory in enumerate(self.frames.directories()):
+            state[f"{_PINNED}{place}"] = directory
+        return state | {_BASE: self.memory.hpa, _OFFER: self._offer}
+
+    def restore_state(self, state: Mapping[str, int]) -> None:
+        """Take that back. Raises UnusableInput where the guest's machine addresses mean other frames."""
+        if state[_BASE] != self.memory.hpa:
+            raise UnusableInput(
+                f"snapshot: its guest knows its memory at machine address {state[_BASE]:#x}, and here it is "
+                f"at {self.memory.hpa:#x}; restore it in a VM at the same place, the first on its machine"
+            )
+        super().restore_state(state)
+        self._offer = bool(state[_OFFER])
+        self.traps.restore(state)
+        self.events.restore(state)
+        self._validate([address for name, address in state.items() if name.startswith(_PINNED)])
+        self.flush()
+
+    def close(self) -> None:
+        """Give the monitor's frames back."""
+        super().close()
+        self._area.close()
+
+
+_PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
+_HANDLER_NAMES: Final[dict[type[Exit], str]] = {
+    exits.Hypercall: "hypercalls", exits.PageFault: "reflection", exits.SoftwareInterrupt: "reflection",
+    exits.ExceptionExit: "reflection", exits.PrivilegedInstruction: "iret",
+    exits.PhysicalInterrupt: "events", exits.InterruptWindow: "events", exits.PortAccess: "ports",
+    exits.TripleFault: "shutdown",
+}  # fmt: skip
