@@ -1,4 +1,4 @@
-"""The paravirtual monitor: hypercalls one by one, traps, events, and the teaching kernel in its other form."""
+"""The paravirtual monitor: hypercalls one by one, traps, events, and the teaching kernel that knows it."""
 
 from __future__ import annotations
 
@@ -174,6 +174,8 @@ REFUSED = {
     "a load beyond them": ("A1 00 10 00 FC", 14, 0),
     "vmrun": ("0F 01 D8", 6, None),
     "vmmcall": ("0F 01 D9", 6, None),
+    "a step behind popf": ("9C 80 4C 24 01 01 9D 90 90", 1, None),
+    "a step behind a hypercall": ("9C 80 4C 24 01 01 9D B8 63 00 00 00 CD 82 90", 1, None),
     "syscall": ("0F 05", 6, None),
     "sysenter": ("0F 34", 13, 0),
 }
@@ -393,10 +395,10 @@ def test_yield_comes_back(tmp_path: Path) -> None:
 def test_the_teaching_kernel_passes_as_on_the_bare_machine(shared_machine: bool) -> None:
     with vlab.VM("wren", monitor="none", append="selftest") as bare:
         bare.run(timeout=120)
-    options = {"machine": vlab.Machine("64M")} if shared_machine else {}
+    machine = vlab.Machine("64M") if shared_machine else None
     with (
-        vlab.VM("hello", **options),
-        vlab.VM("wren-paravirt", monitor="paravirtual", append="selftest", **options) as vm,
+        vlab.VM("hello", machine=machine),
+        vlab.VM("wren-paravirt", monitor="paravirtual", append="selftest", machine=machine) as vm,
     ):
         stop = vm.run(timeout=120)
         assert (stop.kind, stop.exit_code) == (StopKind.EXIT, 0)
@@ -408,7 +410,8 @@ def test_the_teaching_kernel_passes_as_on_the_bare_machine(shared_machine: bool)
 
 
 def test_two_runs_are_the_same_and_records_name_the_calls() -> None:
-    seen = []
+    seen: list[object] = []
+    names: set[object] = set()
     for _ in range(2):
         with vlab.VM("wren-paravirt", monitor="paravirtual", append="selftest", trace="full") as vm:
             vm.run("time.sleepers_wake_in_order", timeout=60)
@@ -419,6 +422,28 @@ def test_two_runs_are_the_same_and_records_name_the_calls() -> None:
     assert {"IRET", "MMU_UPDATE", "PIN", "LOAD_CR3", "BLOCK", "SET_TIMER"} <= names
 
 
+def test_records_say_what_each_kind_of_exit_costs(tmp_path: Path) -> None:
+    program = BEGIN + call(Call.FLUSH_ALL) + call(99) + b"\x0f\x0b"
+    with open_guest(tmp_path, lambda _: program, trace="full") as vm:
+        vm.run(timeout=20)
+        records = [(each.reason, each.info1, each.handler) for each in vm.exits]
+        assert all(each.duration > 0 and each.ring == 1 for each in vm.exits)
+    numbers = [Call.SET_TRAP_TABLE, Call.SET_KERNEL_STACK, Call.FLUSH_ALL, 99]
+    calls = [("VMMCALL", number, "hypercalls") for number in numbers]
+    assert records == [*calls, ("EXCEPTION", 6, "reflection"), ("VMMCALL", Call.SHUTDOWN, "hypercalls")]
+
+
+def test_stepping_back_undoes_hypercalls() -> None:
+    with vlab.VM("wren-paravirt", monitor="paravirtual", trace="full") as vm:
+        vm.run("wren: hello", timeout=60)
+        vm.step(20)
+        before = everything(vm)
+        vm.step(2)
+        vm.step_back()
+        vm.step_back()
+        assert everything(vm) == before
+
+
 def test_a_shell_answers() -> None:
     with vlab.VM("wren-paravirt", monitor="paravirtual") as vm:
         vm.run("$ ", timeout=60)
@@ -427,8 +452,10 @@ def test_a_shell_answers() -> None:
 
 
 def test_a_snapshot_goes_on_as_the_guest_did() -> None:
-    options = {"monitor": "paravirtual", "append": "selftest", "trace": "full"}
-    with vlab.VM("wren-paravirt", **options) as vm, vlab.VM("wren-paravirt", **options) as other:
+    def kernel() -> vlab.VM:
+        return vlab.VM("wren-paravirt", monitor="paravirtual", append="selftest", trace="full")
+
+    with kernel() as vm, kernel() as other:
         vm.run("process.many_children_run_at_once", timeout=60)
         middle = vm.snapshot()
         vm.run("memory.fork_shares_frames", timeout=60)

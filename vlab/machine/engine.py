@@ -24,6 +24,7 @@ from vlab.machine.power_on import power_on
 from vlab.machine.stops import (
     INTERRUPT,
     LEAVE,
+    LIMIT,
     MODE,
     NO_INTERRUPT,
     PLAIN,
@@ -59,9 +60,8 @@ quicker in hardware, but delay loops are made of it: a millisecond would take tw
 
 
 class Engine:
-    """One processor over ``memory``, in SVM guest mode from its construction on.
+    """One processor over ``memory``, always in SVM guest mode. counting: have blocks counted.
 
-    counting: have blocks counted (the deterministic clock needs it; with the compiled helper always so).
     words, words32: the live register file as 64- and 32-bit words, indexed by ``vlab.machine.registers``.
     port_in(port, size) -> value and port_out(port, size, value) serve the instructions; they run in the
     middle of one. Whatever they raise undoes the instruction and comes out of ``run``.
@@ -98,8 +98,7 @@ class Engine:
         self.words32 = self.bytes.cast("I")
         self._dr6 = (self.layout.vmcb + reg.DR) // 8 + 6
         self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
-        at = self.layout.env
-        self.flags = at + 8 * reg.EFLAGS, at + 4 * reg.HFLAGS, at + reg.SEGMENTS + reg.SEGMENT_SIZE
+        self.flags = reg.flag_places(self.layout.env)
         self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
         self.stops = self._make_stops(counting)
         self._stop_words = self.stops.words
@@ -249,7 +248,7 @@ class Engine:
         if self.running:  # an exception tore the last run before it was settled
             self._undo_instruction()
         words = self._stop_words
-        words[INTERRUPT], words[MODE] = NO_INTERRUPT, UNKNOWN
+        words[INTERRUPT], words[MODE], words[LIMIT] = NO_INTERRUPT, UNKNOWN, 0
         words[SETTLING] = self._raised is not None
         self._instruction = STOPPED
         self.running = True
@@ -340,6 +339,7 @@ class Engine:
     def request_window(self, wanted: bool) -> None:
         """Ask for VMEXIT_VINTR before the next instruction that can be interrupted, or withdraw that."""
         self._interrupt_request.value = reg.VIRTUAL_INTERRUPT if wanted else 0
+        self._stop_words[LIMIT] = 0
 
     @property
     def blocks(self) -> int:
@@ -382,7 +382,7 @@ class Engine:
         self._library.flush_tlb()
 
     def stop_between_blocks(self, only: bool) -> None:
-        """Say whether a hook's stop takes effect ``only`` between blocks; flush the code to have it count."""
+        """Say whether a stop takes effect ``only`` between blocks; flush the code to have it count."""
         self._library.stop_between_blocks(only)
 
     def flush_code(self) -> None:

@@ -91,6 +91,11 @@ class Layout:
         return self.vmcb + SAVED_SIZE
 
 
+def flag_places(env: int) -> tuple[int, int, int]:
+    """Give the addresses of eflags, hflags and the selector in CS."""
+    return env + 8 * EFLAGS, env + 4 * HFLAGS, env + SEGMENTS + SEGMENT_SIZE
+
+
 def find_env(handle: int, write_general: Callable[[int, int], None]) -> tuple[int, int]:
     """Find (CPUState, CPUX86State) of the engine ``handle`` by values written to its general registers.
 

@@ -24,7 +24,7 @@ from vlab.machine.registers import VIRTUAL_INTERRUPT
 
 NEVER: Final = (1 << 64) - 1
 NO_INTERRUPT: Final = NEVER
-BLOCKS, DEADLINE, INTERRUPT, WINDOW, SETTLING, MODE, VMCB, PLAIN = range(8)
+BLOCKS, DEADLINE, INTERRUPT, WINDOW, SETTLING, MODE, VMCB, LIMIT, PLAIN = range(9)
 """Places in ``Stops.words``, which helper.c explains."""
 LEAVE, RUN, LOOK = range(3)
 """What is answered to a plain exit: leave the engine, run the guest again, or first do what VMRUN does."""
@@ -48,6 +48,7 @@ class Control(ctypes.Structure):
         ("settling", ctypes.c_uint64),
         ("mode", ctypes.c_uint64),
         ("vmcb", ctypes.c_void_p),
+        ("limit", ctypes.c_uint64),
         ("plain", ctypes.c_uint64),
         ("pending", ctypes.c_void_p),
         ("stop", ctypes.c_void_p),
@@ -136,11 +137,13 @@ class _Counting:
 
     def arm(self, deadline: int) -> None:
         """Stop before the block after number ``deadline``."""
-        self.words[1] = deadline
+        self.words[DEADLINE] = deadline
+        self.words[LIMIT] = 0
 
     def request(self) -> None:
         """Stop before the next block; may be called from any thread."""
-        self.words[1] = 0
+        self.words[DEADLINE] = 0
+        self.words[LIMIT] = 0  # in this order: see helper.c
 
     def hook_exits(
         self, exited: Callable[[int, int], None], _plain: Callable[[int], int], _again: Callable[[int], bool]
