@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from vlab.machine.core import LiveCore
+from vlab.machine.faults import Event
 from vlab.vmm import exit_origins, exits
 from vlab.vmm.exits import CODE, Exit
 from vlab.vmm.monitor import Monitor
+from vlab.vmm.verdicts import End, Idle, Inject, Resume, Verdict
 
 _PORT: Final = CODE[exits.PortAccess]
 
@@ -33,6 +36,26 @@ class ExitingMonitor(Monitor):
             recorder.record(self.clock.now(), CODE[kind], *place, info1, info2, handler, 0)
         elif recorder.counting:
             recorder.counts[CODE[kind]] += 1
+
+    # --- verdicts ---------------------------------------------------------------------------------------
+
+    def _follow(self, verdict: Verdict) -> None:
+        """Do what a handler decided."""
+        match verdict:
+            case Resume():
+                pass
+            case Inject(event):
+                self._deliver(event)
+            case Idle():
+                self.halted = True
+            case End(stop):
+                self.end(stop)
+            case _:
+                assert_never(verdict)
+
+    @abstractmethod
+    def _deliver(self, event: Event) -> None:
+        """Have the guest's handler for ``event`` run next."""
 
     # --- ports ------------------------------------------------------------------------------------------
 

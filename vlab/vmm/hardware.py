@@ -36,7 +36,7 @@ from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.redelivery import Redelivery
 from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.svm_decode import DECODERS, ends_block
-from vlab.vmm.verdicts import IDLE, RESUME, End, Idle, Inject, Resume, Verdict
+from vlab.vmm.verdicts import IDLE, RESUME, End, Inject, Verdict
 from vlab.vmm.virtual_cpu import REFUSED_MSRS, virtual_identity
 
 _M1, _M2 = InterceptMisc1, InterceptMisc2
@@ -207,21 +207,11 @@ class HardwareMonitor(ExitingMonitor):
         during = event_of(self._words[_EXITINTINFO], self.processor)
         return self._redelivery.after(during, verdict)
 
-    def _follow(self, verdict: Verdict) -> None:
-        """Do what a handler decided."""
-        match verdict:
-            case Resume():
-                pass
-            case Inject(event):
-                if event.address is not None:
-                    self.core.cr2 = event.address  # whoever injects #PF sets CR2 (APM2 15.20)
-                self._words[_EVENTINJ] = injection_of(event)
-            case Idle():
-                self.halted = True
-            case End(stop):
-                self.end(stop)
-            case _:
-                assert_never(verdict)
+    def _deliver(self, event: Event) -> None:
+        """Have the processor deliver an event at the next VMRUN (APM2 15.20)."""
+        if event.address is not None:
+            self.core.cr2 = event.address  # whoever injects #PF sets CR2
+        self._words[_EVENTINJ] = injection_of(event)
 
     def handle(self, exit_: HardwareExit) -> Verdict:
         """Serve one exit and say how to go on. Override it to serve some differently."""

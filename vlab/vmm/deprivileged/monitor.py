@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import perf_counter_ns
-from typing import ClassVar, Final, assert_never
+from typing import ClassVar, Final
 
 from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
@@ -39,7 +39,7 @@ from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.story import failed_story, shutdown_story
-from vlab.vmm.verdicts import RESUME, End, Idle, Inject, Resume, Verdict
+from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 _ALL: Final = 0xFFFFFFFF
 _INTERCEPTED: Final = 1 << SvmExit.SWINT - SvmExit.INTR | 1 << SvmExit.IRET - SvmExit.INTR
@@ -226,19 +226,6 @@ class DeprivilegedMonitor(ExitingMonitor):
         if SvmExit.EXCP_DE <= code < SvmExit.EXCP_DE + 32:
             return exits.ExceptionExit(code - SvmExit.EXCP_DE, processor.info1)
         return exits.InterruptWindow() if code == SvmExit.VINTR else exits.TripleFault()
-
-    def _follow(self, verdict: Verdict) -> None:
-        match verdict:
-            case Resume():
-                pass
-            case Inject(event):
-                self._deliver(event)
-            case Idle():
-                self.halted = True
-            case End(stop):
-                self.end(stop)
-            case _:
-                assert_never(verdict)
 
     def handle(self, exit_: Exit) -> Verdict:
         """Serve one exit and say how to go on. Override it to serve some differently."""
