@@ -55,35 +55,34 @@ class DeterministicClock:
     def __init__(self, counter: memoryview) -> None:
         self._counter = counter
         self.skipped = 0
-        self._base = 0
-        self._origin: int | None = None
+        self._base = 0  # the time while it stands still
+        self._zero: int | None = None  # while it passes: what it was when the counter was 0
 
     def now(self) -> int:
         """Give the virtual time in ns."""
-        if self._origin is None:
-            return self._base
-        return self._base + (self._counter[0] - self._origin) * NS_PER_BLOCK
+        zero = self._zero
+        return self._base if zero is None else zero + self._counter[0] * NS_PER_BLOCK
 
     def enter(self) -> None:
         """Let time pass."""
-        if self._origin is None:
-            self._origin = self._counter[0]
+        if self._zero is None:
+            self.set(self._base, passing=True)
 
     def leave(self) -> None:
         """Stop time."""
-        self._base = self.now()
-        self._origin = None
+        self._base, self._zero = self.now(), None
 
     def skip(self, ns: int) -> None:
         """Let ``ns`` pass at once."""
-        self._base += ns
+        self.set(self.now() + ns)
         self.skipped += ns
 
-    def set(self, ns: int) -> None:
-        """Set the time."""
-        self._base = ns
-        if self._origin is not None:
-            self._origin = self._counter[0]
+    def set(self, ns: int, *, passing: bool = False) -> None:
+        """Set the time. passing: and let it pass, if it did not."""
+        if passing or self._zero is not None:
+            self._zero = ns - self._counter[0] * NS_PER_BLOCK
+        else:
+            self._base = ns
 
     def blocks_until(self, when: int) -> int:
         """Give the value of the block counter at which virtual time reaches ``when``."""

@@ -33,6 +33,7 @@ UNKNOWN: Final = 4
 """In ``words[MODE]``: the ring may have changed in a way that the hooks do not see."""
 WRONG_RING: Final = 0x1000
 """What the engine gives before a block in a ring that the program had no right to enter."""
+_PAGE, _LINE = 4096, 64
 _RING, _VIRTUAL_8086 = 3, 1 << 17  # in hflags and selectors; in eflags
 _IF, _SHADOW = 0x200, 8  # in eflags; in hflags: the instruction after STI or a load of SS
 
@@ -62,18 +63,19 @@ class Control(ctypes.Structure):
 
     @classmethod
     def of(cls, hooks: Hooks) -> Control:
-        """Make the words for an engine: no deadline, nothing happened, no VMCB."""
+        """Make the words for an engine: no deadline, nothing happened, no VMCB.
+
+        They lie half a page off the emulator's registers. A processor takes a load for dependent on a store
+        before it to an address with the same low 12 bits, and both are used before every block.
+        """
         eflags, hflags, cs = hooks.flags
-        return cls(
-            deadline=NEVER,
-            interrupt=NO_INTERRUPT,
-            mode=UNKNOWN,
-            pending=hooks.pending,
-            stop=hooks.stop_function,
-            eflags=eflags,
-            hflags=hflags,
-            cs=cs,
-        )
+        room = bytearray(2 * _PAGE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+        control = cls.from_buffer(room, (eflags + _PAGE // 2 - start) % _PAGE & -_LINE)
+        control.deadline, control.interrupt, control.mode = NEVER, NO_INTERRUPT, UNKNOWN
+        control.pending, control.stop = hooks.pending, hooks.stop_function
+        control.eflags, control.hflags, control.cs = eflags, hflags, cs
+        return control
 
 
 class Hooks(Protocol):
