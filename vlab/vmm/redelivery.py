@@ -12,7 +12,7 @@ from typing import assert_never
 
 from vlab.isa.state import CpuState
 from vlab.isa.vectors import Combination, Vector
-from vlab.machine.delivery import FaultRecord, combine
+from vlab.machine.delivery import FaultRecord, combine, record_fault
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.processor import Processor
 from vlab.vmm.story import shutdown_story
@@ -49,20 +49,8 @@ class Redelivery:
         core, combination = self._processor.core, combine(during, fault)
         if fault.address is not None:
             core.cr2 = fault.address  # even when #DF or shutdown follows: SDM3 6.15, "Interrupt 14"
-        self._chain.append(
-            FaultRecord(
-                event=during,
-                fault=fault,
-                combination=combination,
-                rip=core.rip,
-                cs=core.segment("cs").selector,
-                ss=core.segment("ss").selector,
-                rsp=core.rsp,
-                rflags=core.rflags,
-                cr2=core.cr2,
-                why="the guest's tables do not allow the access",
-            )
-        )
+        why = "the guest's tables do not allow the access"
+        self._chain.append(record_fault(core, during, fault, combination, why))
         match combination:
             case Combination.SERIAL:
                 self._next = fault

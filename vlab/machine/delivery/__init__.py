@@ -7,7 +7,7 @@ and tells how it went as an ``Outcome``. Start reading in ``front``; there is on
 from __future__ import annotations
 
 from vlab.machine.delivery.core import Core
-from vlab.machine.delivery.front import combine, deliver
+from vlab.machine.delivery.front import combine, deliver, record_fault
 from vlab.machine.delivery.outcomes import (
     Delivered,
     FaultRecord,
@@ -29,6 +29,7 @@ __all__ = [
     "combine",
     "deliver",
     "finish_task_switch",
+    "record_fault",
     "return_to_task",
     "switch_task",
 ]

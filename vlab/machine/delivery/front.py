@@ -79,7 +79,7 @@ def _after(
         intercepted = intercepts(raised.vector)
         if raised.vector == _PF and raised.address is not None and not intercepted:
             core.cr2 = raised.address  # even when #DF or shutdown follows: SDM3 6.15, "Interrupt 14"
-        chain.append(_record(core, event, raised, combination, fault.why))
+        chain.append(record_fault(core, event, raised, combination, fault.why))
         if intercepted:
             return Intercepted(raised, event, tuple(chain))
         if combination is Combination.SHUTDOWN:
@@ -110,7 +110,8 @@ def combine(first: Event, second: Event) -> Combination:
     return double_fault(first.vector, second.vector)
 
 
-def _record(core: Core, event: Event, fault: Event, combination: Combination, why: str) -> FaultRecord:
+def record_fault(core: Core, event: Event, fault: Event, combination: Combination, why: str) -> FaultRecord:
+    """Keep what a story tells of ``fault``, met while ``event`` was delivered to the program on ``core``."""
     return FaultRecord(
         event=event,
         fault=fault,

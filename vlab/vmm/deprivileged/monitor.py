@@ -8,7 +8,6 @@ Sections are those of AMD APM vol. 2, rev. 3.42.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import perf_counter_ns
 from typing import ClassVar, Final
 
 from vlab.isa.paging import PagingControls
@@ -17,14 +16,12 @@ from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.machine.clock import Clock
 from vlab.machine.delivery import Shutdown, deliver
-from vlab.machine.exit_loop import nobody
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
 from vlab.machine.instructions import software_interrupt
 from vlab.machine.machine import Machine
 from vlab.machine.mmu import NestedFault
 from vlab.machine.msrs import ModelSpecificRegisters
-from vlab.machine.processor import STOPPED
 from vlab.trace.recorder import Recorder
 from vlab.vmm import device_access, exits
 from vlab.vmm.board import Board
@@ -33,12 +30,12 @@ from vlab.vmm.deprivileged.emulator import Emulator
 from vlab.vmm.deprivileged.sites import Trapped
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.device_bus import DeviceBus
-from vlab.vmm.exiting import ExitingMonitor
-from vlab.vmm.exits import CODE, Exit
+from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.trapping import TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 _ALL: Final = 0xFFFFFFFF
@@ -55,7 +52,7 @@ _TRAPS: Final = frozenset(
 _CPU, _PAGING = "cpu.", "paging."
 
 
-class DeprivilegedMonitor(ExitingMonitor):
+class DeprivilegedMonitor(TrappingMonitor):
     """One virtual machine whose kernel runs at CPL 1.
 
     ``cpu``: the processor that its guest sees. ``watched``: exits that the processor makes for the
@@ -162,15 +159,8 @@ class DeprivilegedMonitor(ExitingMonitor):
     # --- the exit loop ----------------------------------------------------------------------------------
 
     def _execute(self) -> None:
-        loop = self.processor.exits
-        loop.owner = self._serve
         self.emulator.sites.forget()  # translations may have changed while the guest did not run
-        try:
-            code = self.processor.run()
-        finally:
-            loop.owner = nobody
-        if code == STOPPED and self.clock.now() >= self.board.alarms.next:
-            self._count(_PHYSICAL_INTERRUPT)
+        super()._execute()
 
     def _serve(self, code: int) -> bool:
         """Handle one trap; True to run the guest on at once."""
@@ -183,33 +173,10 @@ class DeprivilegedMonitor(ExitingMonitor):
         raise AssertionError(f"exit {code:#x} is not watched")
 
     def _trap(self, exit_: Exit) -> bool:
-        recorder = self.recorder
-        if recorder.full:
-            self._record(exit_)
-        else:
-            verdict = self.handle(exit_)
-            if verdict is not RESUME:
-                self._follow(verdict)
-            if recorder.counting:
-                recorder.counts[CODE[type(exit_)]] += 1
+        self._perform(exit_)
         if self.halted or self._stop is not None or (self.board.interrupt and self.cpu.interrupt_flag):
             return False
-        if self.exit_goal is not None:
-            self.at_exit = recorder.total >= self.exit_goal
-            return not self.at_exit
-        return True
-
-    def _record(self, exit_: Exit) -> None:
-        """Handle an exit and keep a record of it."""
-        cpu, recorder = self.cpu, self.recorder
-        qualify, origins = self._kinds[type(exit_)]
-        info1, info2 = qualify(exit_)
-        rip, now, origin = cpu.rip, self.clock.now(), origins[cpu.mode_code << 2 | cpu.cpl]
-        started = perf_counter_ns()
-        verdict = self.handle(exit_)
-        if verdict is not RESUME:
-            self._follow(verdict)
-        recorder.record_from(origin, now, rip, info1, info2, perf_counter_ns() - started)
+        return self._short_of_goal()
 
     def _decode(self, code: int) -> Exit:
         """Say what the trap means: the same fault can be a privileged instruction, or the guest's mistake."""
@@ -288,7 +255,6 @@ class DeprivilegedMonitor(ExitingMonitor):
         self.paging.close()
 
 
-_PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
 _HANDLER_NAMES: Final[dict[type[Exit], str]] = {
     exits.PageFault: "paging", exits.SensitiveInstruction: "emulation", exits.SoftwareInterrupt: "reflection",
     exits.ExceptionExit: "reflection", exits.PhysicalInterrupt: "timers", exits.InterruptWindow: "interrupts",

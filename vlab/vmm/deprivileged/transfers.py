@@ -93,11 +93,11 @@ def return_far(operands: Operands) -> None:
     _return(cpu, stack, selector, offset, released)
 
 
-def _return(cpu: VirtualCore, stack: Stack, selector: int, offset: int, released: int = 0) -> None:
-    """Load CS, and SS and RSP when it leads to an outer ring. ``stack`` is behind CS and the parameters."""
-    cpl, ring, code = cpu.cpl, selector & 3, selector & 0xFFFC
-    if ring < cpl:
-        raise CpuFault(segments.GP, code, why=f"a return from CPL {cpl} to the inner ring {ring}")
+def _returned_code(cpu: VirtualCore, selector: int) -> tuple[int, int]:
+    """Check the code segment that RET or IRET pops (APM3); give its descriptor and where that is."""
+    ring, code = selector & 3, selector & 0xFFFC
+    if ring < cpu.cpl:
+        raise CpuFault(segments.GP, code, why=f"a return from CPL {cpu.cpl} to the inner ring {ring}")
     raw, address = segments.code_descriptor(cpu, selector, "the return address")
     kind, dpl = raw >> 40 & 0x1F, raw >> 45 & 3
     if kind & 0x18 != 0x18 or (dpl > ring if kind & 4 else dpl != ring):
@@ -105,8 +105,14 @@ def _return(cpu: VirtualCore, stack: Stack, selector: int, offset: int, released
     if not raw >> 47 & 1:
         raise CpuFault(segments.NP, code, why=f"the code segment {selector:#06x} is not present")
     segments.check_long(cpu, raw, code)
-    if ring == cpl:
-        segments.enter_code(cpu, raw, address, selector, cpl, offset)
+    return raw, address
+
+
+def _return(cpu: VirtualCore, stack: Stack, selector: int, offset: int, released: int = 0) -> None:
+    """Load CS, and SS and RSP when it leads to an outer ring. ``stack`` is behind CS and the parameters."""
+    raw, address = _returned_code(cpu, selector)
+    if selector & 3 == cpu.cpl:
+        segments.enter_code(cpu, raw, address, selector, cpu.cpl, offset)
         stack.commit()
         return
     pointer, outer = stack.peek(0), stack.peek(1) & 0xFFFF
@@ -158,17 +164,8 @@ def return_from_interrupt(operands: Operands) -> None:
 
 
 def _return_64(cpu: VirtualCore, stack: Stack, selector: int, offset: int) -> None:
-    pointer, outer = stack.peek(3), stack.peek(4) & 0xFFFF
-    ring, code = selector & 3, selector & 0xFFFC
-    if ring < cpu.cpl:
-        raise CpuFault(segments.GP, code, why=f"a return from CPL {cpu.cpl} to the inner ring {ring}")
-    raw, address = segments.code_descriptor(cpu, selector, "the return address")
-    kind, dpl = raw >> 40 & 0x1F, raw >> 45 & 3
-    if kind & 0x18 != 0x18 or (dpl > ring if kind & 4 else dpl != ring):
-        raise CpuFault(segments.GP, code, why=f"a return to {selector:#06x}, no code segment of ring {ring}")
-    if not raw >> 47 & 1:
-        raise CpuFault(segments.NP, code, why=f"the code segment {selector:#06x} is not present")
-    segments.check_long(cpu, raw, code)
+    pointer, outer, ring = stack.peek(3), stack.peek(4) & 0xFFFF, selector & 3
+    raw, address = _returned_code(cpu, selector)
     if ring == cpu.cpl:
         segment = segments.stack_segment(cpu, outer, ring, fault=segments.GP)
         segments.enter_code(cpu, raw, address, selector, ring, offset)

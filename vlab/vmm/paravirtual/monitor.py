@@ -7,7 +7,6 @@ No instruction is emulated and no table is shadowed. What comes to the monitor i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import perf_counter_ns
 from typing import ClassVar, Final
 
 from vlab.errors import UnusableInput
@@ -16,17 +15,14 @@ from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.machine.clock import Clock
-from vlab.machine.exit_loop import nobody
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
 from vlab.machine.instructions import software_interrupt
 from vlab.machine.machine import Machine
-from vlab.machine.processor import STOPPED
 from vlab.trace.recorder import Recorder
 from vlab.vmm import exits
 from vlab.vmm.board import Board
-from vlab.vmm.exiting import ExitingMonitor
-from vlab.vmm.exits import CODE, Exit
+from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.paravirtual.area import MonitorArea
 from vlab.vmm.paravirtual.events import Events
@@ -37,6 +33,7 @@ from vlab.vmm.paravirtual.space import GuestSpace
 from vlab.vmm.paravirtual.start import Layout, kernel_entries, shared_info
 from vlab.vmm.paravirtual.traps import Traps
 from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.trapping import PHYSICAL_INTERRUPT, TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 _ALL: Final = 0xFFFFFFFF
@@ -46,7 +43,7 @@ _LONG_AGO: Final = 1
 _PINNED, _BASE, _OFFER = "pinned.", "machine_base", "offer"
 
 
-class ParavirtualMonitor(ExitingMonitor):
+class ParavirtualMonitor(TrappingMonitor):
     """One virtual machine whose guest knows its monitor.
 
     ``frames``: what the guest's frames are used for. ``space``: its linear memory. ``shared``: the page that
@@ -128,7 +125,7 @@ class ParavirtualMonitor(ExitingMonitor):
     def _offer_interrupt(self) -> None:
         """Deliver what has just happened. A guest that switches its flag on later looks by itself."""
         if self.events.take_interrupts() is not None:
-            self._count(_PHYSICAL_INTERRUPT)
+            self._count(PHYSICAL_INTERRUPT)
         if self._offer:
             self._enter_guest()
 
@@ -164,43 +161,13 @@ class ParavirtualMonitor(ExitingMonitor):
 
     # --- the exit loop ----------------------------------------------------------------------------------
 
-    def _execute(self) -> None:
-        loop = self.processor.exits
-        loop.owner = self._serve
-        try:
-            code = self.processor.run()
-        finally:
-            loop.owner = nobody
-        if code == STOPPED and self.clock.now() >= self.board.alarms.next:
-            self._count(_PHYSICAL_INTERRUPT)
-
     def _serve(self, code: int) -> bool:
         """Handle one trap; True to run the guest on at once."""
-        exit_ = self._decode(code)
-        recorder = self.recorder
-        if recorder.full:
-            self._record(exit_)
-        else:
-            self._follow(self.handle(exit_))
-            if recorder.counting:
-                recorder.counts[CODE[type(exit_)]] += 1
+        self._perform(self._decode(code))
         self._enter_guest()
         if self.halted or self._stop is not None or self.board.interrupt:
             return False
-        if self.exit_goal is not None:
-            self.at_exit = recorder.total >= self.exit_goal
-            return not self.at_exit
-        return True
-
-    def _record(self, exit_: Exit) -> None:
-        """Handle an exit and keep a record of it."""
-        core, recorder = self.core, self.recorder
-        qualify, origins = self._kinds[type(exit_)]
-        info1, info2 = qualify(exit_)
-        rip, now, origin = core.rip, self.clock.now(), origins[core.mode_code << 2 | core.cpl]
-        started = perf_counter_ns()
-        self._follow(self.handle(exit_))
-        recorder.record_from(origin, now, rip, info1, info2, perf_counter_ns() - started)
+        return self._short_of_goal()
 
     def _decode(self, code: int) -> Exit:
         """Say what the trap means."""
@@ -286,7 +253,6 @@ class ParavirtualMonitor(ExitingMonitor):
         self._area.close()
 
 
-_PHYSICAL_INTERRUPT: Final = exits.PhysicalInterrupt()
 _HANDLER_NAMES: Final[dict[type[Exit], str]] = {
     exits.Hypercall: "hypercalls", exits.PageFault: "reflection", exits.SoftwareInterrupt: "reflection",
     exits.ExceptionExit: "reflection", exits.PrivilegedInstruction: "iret",
