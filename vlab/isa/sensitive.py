@@ -4,11 +4,15 @@ Popek and Goldberg (CACM 17, 1974) call an instruction *sensitive* when it chang
 monitor keeps for the guest, and *privileged* when it traps outside the most privileged ring. A processor can
 be virtualized by trap-and-emulate when the first are a subset of the second. On x86 they are not: Robin and
 Irvine (USENIX Security 2000) list seventeen that do not trap. Names follow AMD APM vol. 3, rev. 3.36.
+
+Near transfers of control (``NEAR``) are not sensitive. They are families here because a translator carries
+them out itself when it must.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Sensitive(IntEnum):
@@ -55,11 +59,20 @@ class Sensitive(IntEnum):
     SYSENTER = 38
     SYSEXIT = 39
     SWAPGS = 40
+    JMP_NEAR = 41
+    CALL_NEAR = 42
+    RET_NEAR = 43
+    JCC = 44
+    ACCESS = 45
 
+
+NEAR: Final = frozenset((Sensitive.JMP_NEAR, Sensitive.CALL_NEAR, Sensitive.RET_NEAR, Sensitive.JCC))
+"""The families that are not sensitive. Jcc has LOOPcc and JrCXZ with it."""
 
 _MNEMONICS = {
     "mov_cr": "MOV CRn", "mov_dr": "MOV DRn", "jmp_far": "JMP far", "call_far": "CALL far",
-    "ret_far": "RET far", "load_segment": "MOV/POP/Lxx to a segment register",
+    "ret_far": "RET far", "jmp_near": "JMP near", "call_near": "CALL near", "ret_near": "RET near",
+    "jcc": "Jcc, LOOPcc, JrCXZ", "load_segment": "MOV/POP/Lxx to a segment register",
     "store_segment": "MOV/PUSH from a segment register", "rdtsc": "RDTSC, RDTSCP",
 }  # fmt: skip
 

@@ -86,11 +86,12 @@ class LiveCore:
         self.mmu = mmu
         self._memory = engine.memory
         self.words = engine.words
-        self._words32 = engine.words32
+        self.words32 = engine.words32
         self._bytes = engine.bytes
         self._msrs = {name: offset // 8 for name, offset in engine.layout.msrs.items()}
         self.on_debug_registers: Callable[[], None] = lambda: None
         self._sysenter_cs = self._msrs["sysenter_esp"] - 1
+        self._protection_keys = engine.layout.msrs["pat"] // 4 + reg.PKRU_BEHIND_PAT
         self._dr = (engine.layout.vmcb + reg.DR) // 8
 
     rip = _word(reg.RIP)
@@ -118,6 +119,15 @@ class LiveCore:
     @sysenter_cs.setter
     def sysenter_cs(self, value: int) -> None:
         self.words[self._sysenter_cs] = value & 0xFFFFFFFF
+
+    @property
+    def pkru(self) -> int:
+        """PKRU: what the protection keys of user pages forbid (APM2 5.6.7)."""
+        return self.words32[self._protection_keys]
+
+    @pkru.setter
+    def pkru(self, value: int) -> None:
+        self.words32[self._protection_keys] = value
 
     def debug_register(self, number: int) -> int:
         """Give DR0 to DR3, DR6 or DR7."""
@@ -167,8 +177,8 @@ class LiveCore:
 
     def write_flags(self, value: int) -> None:
         """Set what the processor holds as RFLAGS."""
-        self._words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
-        self._words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
+        self.words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
+        self.words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
         self.words[reg.CC_SRC] = value & _ARITHMETIC
         if self.engine.running:
             value &= ~(_ARITHMETIC | _DF)
@@ -177,20 +187,20 @@ class LiveCore:
     @property
     def interrupts_enabled(self) -> bool:
         """RFLAGS.IF, without an interrupt shadow."""
-        return bool(self.words[reg.EFLAGS] & 0x200) and not self._words32[reg.HFLAGS] & reg.INHIBIT
+        return bool(self.words[reg.EFLAGS] & 0x200) and not self.words32[reg.HFLAGS] & reg.INHIBIT
 
     @property
     def interrupt_shadow(self) -> bool:
         """Whether the next instruction follows STI or a load of SS (APM2 15.21.5)."""
-        return bool(self._words32[reg.HFLAGS] & reg.INHIBIT)
+        return bool(self.words32[reg.HFLAGS] & reg.INHIBIT)
 
     def begin_shadow(self) -> None:
         """Have the next instruction be in an interrupt shadow."""
-        self._words32[reg.HFLAGS] |= reg.INHIBIT
+        self.words32[reg.HFLAGS] |= reg.INHIBIT
 
     def end_shadow(self) -> None:
         """End the interrupt shadow: an instruction was executed on the guest's behalf."""
-        self._words32[reg.HFLAGS] &= ~reg.INHIBIT
+        self.words32[reg.HFLAGS] &= ~reg.INHIBIT
 
     @property
     def single_stepping(self) -> bool:
@@ -200,18 +210,18 @@ class LiveCore:
     @property
     def cpl(self) -> int:
         """The current privilege level."""
-        return self._words32[reg.HFLAGS] & _CPL
+        return self.words32[reg.HFLAGS] & _CPL
 
     def set_cpl(self, cpl: int) -> None:
         """Enter privilege level ``cpl``; SS keeps it in its hidden part."""
-        flags = self._words32[_SS_FLAGS]
-        self._words32[_SS_FLAGS] = flags & ~(3 << _DPL_SHIFT) | cpl << _DPL_SHIFT
-        self._words32[reg.HFLAGS] = self._words32[reg.HFLAGS] & ~_CPL | cpl
+        flags = self.words32[_SS_FLAGS]
+        self.words32[_SS_FLAGS] = flags & ~(3 << _DPL_SHIFT) | cpl << _DPL_SHIFT
+        self.words32[reg.HFLAGS] = self.words32[reg.HFLAGS] & ~_CPL | cpl
 
     @property
     def mode_code(self) -> int:
         """The operating mode as its place in ``isa.state.Mode``: 0 real to 5 64-bit."""
-        hflags = self._words32[reg.HFLAGS]
+        hflags = self.words32[reg.HFLAGS]
         if hflags & _LMA_H:
             return 5 if hflags & _CS64 else 4
         if not hflags & _PE_H:
@@ -227,7 +237,7 @@ class LiveCore:
 
     def refresh(self) -> None:
         """Work out the digest of the mode anew."""
-        words32, words = self._words32, self.words
+        words32, words = self.words32, self.words
         hflags = words32[reg.HFLAGS] & _COPIED & 0xFFFFFFFF
         cr0, flags, cs = words[reg.CR0], words[reg.EFLAGS], words32[_CS_FLAGS]
         if cr0 & _PE:

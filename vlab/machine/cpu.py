@@ -162,6 +162,7 @@ def _ctl(what: int, arguments: int) -> int:
 
 _FLUSH_TLB: Final = _ctl(names.UC_CTL_TLB_FLUSH, 0)
 _FLUSH_CODE: Final = _ctl(names.UC_CTL_TB_FLUSH, 0)
+_FORGET_CODE: Final = _ctl(names.UC_CTL_TB_REMOVE_CACHE, 2)
 
 
 @functools.cache
@@ -277,6 +278,10 @@ class Library:
     def flush_code(self) -> None:
         """Forget all translated code."""
         _control(self._handle, _FLUSH_CODE)
+
+    def forget_code(self, start: int, end: int) -> None:
+        """Forget the translated code of linear addresses from ``start`` up to ``end``, which are mapped."""
+        _control(self._handle, _FORGET_CODE, _U64(start), _U64(end))
 
     # --- hooks and memory -------------------------------------------------------------------------------
 

@@ -77,11 +77,11 @@ class Engine:
         self._library = library = Library(CODE_CACHE)
         self.handle: int = library.handle
         self.took_abort: Callable[[], bool] = library.took_abort
+        self.forget_code: Callable[[int, int], None] = library.forget_code
         self.stop_function: int = STOP_FUNCTION
         library.map(0, memory.size, memory.address)
         library.stop_between_blocks(True)
-        self.running = False
-        self.error = 0
+        self.running, self.error = False, 0
         self.port_in: Callable[[int, int], int] = lambda _port, size: (1 << 8 * size) - 1
         self.port_out: Callable[[int, int, int], None] = lambda _port, _size, _value: None
         self.on_exit: Callable[[int], bool] = lambda _number: False
@@ -386,7 +386,7 @@ class Engine:
         self._library.stop_between_blocks(only)
 
     def flush_code(self) -> None:
-        """Forget all translated code: the host changed memory that may hold some."""
+        """Forget all translated code; ``forget_code(start, end)`` that of some linear addresses alone."""
         self._library.flush_code()
 
     def close(self) -> None:

@@ -43,6 +43,7 @@ CR0: Final = 53  # 64-bit words again: CR0 to CR4
 CR2: Final = 55
 CR3: Final = 56
 CR4: Final = 57
+PKRU_BEHIND_PAT: Final = 6  # 32-bit words from MSR PAT, `Layout.msrs`, to PKRU
 
 # From the field that holds the VMCB's address, at `Layout.vmcb`.
 ERROR_CODE: Final = -120

@@ -147,6 +147,22 @@ class SoftwareInterrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class CallOut:
+    """Translated code calls the monitor to carry an instruction out. family: as in ``isa.sensitive``."""
+
+    family: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMiss:
+    """Translated code leads to where no translation is yet. rip: the guest's. lookup: 1 when it was indirect.
+    """
+
+    rip: int
+    lookup: int
+
+
+@dataclass(frozen=True, slots=True)
 class TripleFault:
     """Shutdown: a fault while a double fault was delivered (APM2 15.14.3)."""
 
@@ -170,7 +186,7 @@ HardwareExit: TypeAlias = (
 )
 """The exits of a processor with AMD-V."""
 
-Exit: TypeAlias = HardwareExit | SensitiveInstruction | SoftwareInterrupt
+Exit: TypeAlias = HardwareExit | SensitiveInstruction | SoftwareInterrupt | CallOut | CacheMiss
 
 EXIT_TYPES: Final[tuple[type[Exit], ...]] = get_args(Exit)
 REASONS: Final = (
@@ -191,6 +207,8 @@ REASONS: Final = (
     "SHUTDOWN",
     "TRAP",
     "INT",
+    "CALLOUT",
+    "MISS",
 )
 """The name of each reason, in the order of ``EXIT_TYPES``: what traces and tables show."""
 
@@ -211,7 +229,7 @@ def describe(reason: str, info1: int, info2: int) -> dict[str, str | int]:
             "direction": "out" if access.output else "in",
             "value": f"{info2:#x}",
         }
-    if kind is SensitiveInstruction:
+    if kind in (SensitiveInstruction, CallOut):
         return {"instruction": mnemonic(info1)}
     if kind is ExceptionExit:
         return {"vector": vector_name(info1), "error_code": f"{info2:#x}"}

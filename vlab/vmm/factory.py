@@ -31,7 +31,7 @@ from vlab.vmm.paravirtual.header import Header
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 
 CLOCKS: Final = ("deterministic", "realtime")
-OVERHEAD: Final = 8 << 20
+OVERHEAD: Final = 16 << 20
 """Bytes that a monitor may need for tables beside its guest's memory."""
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -204,7 +204,9 @@ def _load(settings: Settings, kernel: bytes, memory: GuestMemory) -> Loaded:
         memory.ram[gpa : gpa + len(content)] = content
     if found is None:
         return loaded
-    return replace(loaded, start=start.build(found, memory, settings.cmdline, settings.guest.name))
+    direct = settings.paging in (None, "direct")
+    state = start.build(found, memory, settings.cmdline, settings.guest.name, direct=direct)
+    return replace(loaded, start=state)
 
 
 def _paravirtual_header(settings: Settings, kernel: bytes) -> Header | None:

@@ -1,6 +1,7 @@
 """The sensitive instruction at which a guest trapped, in the terms that carrying it out needs.
 
-Capstone decodes; a kernel traps at the same few places again and again, so decoded ones are kept.
+Near transfers of control are understood as well, for monitors that translate. Capstone decodes; a kernel
+traps at the same few places again and again, so decoded ones are kept.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
-from vlab.isa.sensitive import Sensitive
+from vlab.isa.sensitive import NEAR, Sensitive
 from vlab.isa.state import SEGMENT_REGISTERS
-from vlab.vmm.mmio_decode import LONGEST, Immediate, Memory, Register, decoder, operand_of
+from vlab.vmm.mmio_decode import LONGEST, RCX, Immediate, Memory, Register, decoder, operand_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ Operand: TypeAlias = Register | Immediate | Memory | System
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One sensitive instruction.
+    """One sensitive instruction, or a near transfer of control.
 
-    name: the decoder's mnemonic. operands: target first. length: bytes. bits: 16, 32 or 64, the kind of code.
-    size: of the operation in bytes, 2, 4 or 8. text: for people.
+    name: the decoder's mnemonic, for a near transfer without prefixes. operands: target first; a relative one
+    counts from the start of the instruction, and what LOOPcc and JrCXZ look at comes second. length: bytes.
+    bits: 16, 32 or 64, the kind of code. size: of the operation in bytes, 2, 4 or 8. text: for people.
     """
 
     family: Sensitive
@@ -42,7 +44,10 @@ class Instruction:
 
     @property
     def item(self) -> int:
-        """Bytes that POP, PUSHF and POPF move: never 4 in 64-bit code (AMD APM vol. 3, rev. 3.36, 1.2.2)."""
+        """Bytes that PUSH, POP, PUSHF and POPF move, and of a near transfer's target.
+
+        Never 4 in 64-bit code (AMD APM vol. 3, rev. 3.36, 1.2.2).
+        """
         return 8 if self.bits == 64 and self.size == 4 else self.size
 
 
@@ -64,16 +69,30 @@ _FAMILIES: Final = {
     "sysretq": Sensitive.SYSRET, "sysenter": Sensitive.SYSENTER, "sysexit": Sensitive.SYSEXIT,
     "sysexitq": Sensitive.SYSEXIT, "swapgs": Sensitive.SWAPGS,
 }  # fmt: skip
+_COUNTING: Final = ("loop", "loope", "loopne", "jcxz", "jecxz", "jrcxz")
+_NEAR: Final = {
+    "jmp": Sensitive.JMP_NEAR, "call": Sensitive.CALL_NEAR, "ret": Sensitive.RET_NEAR,
+    **dict.fromkeys(
+        (
+            "jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja", "js", "jns", "jp", "jnp", "jl", "jge", "jle",
+            "jg", *_COUNTING,
+        ),
+        Sensitive.JCC,
+    ),
+}  # fmt: skip
 _GROUP_5: Final = 0xFF
-_FAR: Final = {3: Sensitive.CALL_FAR, 5: Sensitive.JMP_FAR}
+_INDIRECT: Final = {
+    2: Sensitive.CALL_NEAR, 3: Sensitive.CALL_FAR, 4: Sensitive.JMP_NEAR, 5: Sensitive.JMP_FAR,
+}  # fmt: skip
 """By the reg field of ModRM."""
 _OPERAND_SIZE: Final = 0x66
 _REX_W: Final = 8
+_MASK64: Final = (1 << 64) - 1
 
 
 @lru_cache(maxsize=1024)
 def decode(code: bytes, bits: int) -> Instruction | None:
-    """Decode the instruction at the start of ``code``; None for one that is not sensitive.
+    """Decode the instruction at the start of ``code``; None for one that is neither sensitive nor a transfer.
 
     code: 1 to 15 bytes, of which the instruction may use fewer. bits: 16, 32 or 64.
     """
@@ -89,8 +108,29 @@ def decode(code: bytes, bits: int) -> Instruction | None:
     family = _family(insn, operands)
     if family is None:
         return None
-    text = f"{insn.mnemonic} {insn.op_str}".rstrip()
-    return Instruction(family, insn.mnemonic, tuple(operands), insn.size, bits, _size(insn, bits), text)
+    text, size = f"{insn.mnemonic} {insn.op_str}".rstrip(), _size(insn, bits)
+    if family in NEAR:
+        return _near(family, insn, code, operands, bits, size, text)
+    return Instruction(family, insn.mnemonic, tuple(operands), insn.size, bits, size, text)
+
+
+def _near(
+    family: Sensitive, insn: Any, code: bytes, operands: list[Operand], bits: int, size: int, text: str
+) -> Instruction:
+    """Give a near transfer. The displacement is read again, because two of the decoder's habits do not suit.
+
+    It takes 66h in 64-bit code for ignored, as Intel's processors do, where AMD's have 16-bit operands and a
+    displacement as wide (AMD APM vol. 1, rev. 3.15, 3.7.9); and it cuts targets to 32 bits behind REX.W.
+    """
+    name, length = insn.insn_name(), insn.size
+    if family is not Sensitive.RET_NEAR and insn.imm_size:
+        begin = insn.imm_offset
+        length = begin + (1 if insn.imm_size == 1 else min(size, 4))
+        displacement = int.from_bytes(code[begin:length], "little", signed=True)
+        operands = [Immediate(length + displacement & _MASK64, 8)]
+    if name in _COUNTING:
+        operands = [*operands, Register(RCX, insn.addr_size)]
+    return Instruction(family, name, tuple(operands), length, bits, size, text)
 
 
 def _family(insn: Any, operands: list[Operand]) -> Sensitive | None:
@@ -99,7 +139,10 @@ def _family(insn: Any, operands: list[Operand]) -> Sensitive | None:
     if family is not None:
         return family
     if insn.opcode[0] == _GROUP_5:  # the decoder calls some of its far members jmp and call
-        return _FAR.get(insn.modrm >> 3 & 7)
+        return _INDIRECT.get(insn.modrm >> 3 & 7)
+    near = _NEAR.get(insn.insn_name())  # the mnemonic can have a prefix: "bnd jmp", "repz ret"
+    if near is not None:
+        return near
     systems = [place for place, operand in enumerate(operands) if isinstance(operand, System)]
     if name not in ("mov", "push", "pop") or not systems:
         return None

@@ -6,10 +6,12 @@ processor would have faulted the guest, with nothing changed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from vlab.isa.control import CR0, CR4, EFER, EFlags
-from vlab.isa.sensitive import Sensitive
+from vlab.isa.sensitive import NEAR, Sensitive
 from vlab.isa.vectors import Vector
 from vlab.machine import registers as reg
 from vlab.machine.faults import CpuFault
@@ -30,23 +32,34 @@ _RF, _TF = EFlags.RF.mask, EFlags.TF.mask
 _RF_TF: Final = _RF | _TF
 _PE, _TSD, _SCE = CR0.PE.mask, CR4.TSD.mask, EFER.SCE.mask
 _MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
-_JUMPS: Final = frozenset(
+_FAR: Final = frozenset(
     (
         Sensitive.IRET, Sensitive.JMP_FAR, Sensitive.CALL_FAR, Sensitive.RET_FAR, Sensitive.SYSCALL,
-        Sensitive.SYSENTER, Sensitive.SYSRET, Sensitive.SYSEXIT, Sensitive.RDTSC,
+        Sensitive.SYSENTER, Sensitive.SYSRET, Sensitive.SYSEXIT,
     )
 )  # fmt: skip
-_RELOADS: Final = _JUMPS - {Sensitive.RDTSC} | {Sensitive.LOAD_SEGMENT}
+_JUMPS: Final = _FAR | NEAR | {Sensitive.RDTSC}
+_RELOADS: Final = _FAR | {Sensitive.LOAD_SEGMENT}
+_NO_MORE: Final[Mapping[Sensitive, Action]] = MappingProxyType({})
 _STEPS_BY_NEW_FLAGS: Final = frozenset((Sensitive.SYSCALL, Sensitive.SYSRET))
 """A single step happens behind an instruction that began with RFLAGS.TF (APM2 13.1.4); behind these two, if
 TF is set when they are done."""
 
 
 class Emulator:
-    """Emulation for one guest. ``sites``: where it traps."""
+    """Emulation for one guest. ``sites``: where it traps.
+
+    more: what to carry out beside the instructions that trap, such as ``stores.ACTIONS``.
+    """
 
     def __init__(
-        self, processor: Processor, cpu: VirtualCore, paging: ShadowPaging, msrs: ModelSpecificRegisters
+        self,
+        processor: Processor,
+        cpu: VirtualCore,
+        paging: ShadowPaging,
+        msrs: ModelSpecificRegisters,
+        *,
+        more: Mapping[Sensitive, Action] = _NO_MORE,
     ) -> None:
         self._processor = processor
         self._cpu = cpu
@@ -86,6 +99,7 @@ class Emulator:
             Sensitive.SYSRET: system.system_return,
             Sensitive.SYSEXIT: system.system_exit,
             Sensitive.SWAPGS: system.swap_gs,
+            **more,
         }
 
     def prepare(self, instruction: Instruction) -> Trapped | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from vlab.isa.paging import PagingControls
+from vlab.isa.sensitive import Sensitive
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
@@ -27,7 +28,7 @@ from vlab.vmm import device_access, exits
 from vlab.vmm.board import Board
 from vlab.vmm.deprivileged.call_gates import NotCarriedOut
 from vlab.vmm.deprivileged.emulator import Emulator
-from vlab.vmm.deprivileged.sites import Trapped
+from vlab.vmm.deprivileged.sites import Action, Trapped
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.device_bus import DeviceBus
 from vlab.vmm.exits import Exit
@@ -55,11 +56,13 @@ _CPU, _PAGING = "cpu.", "paging."
 class DeprivilegedMonitor(TrappingMonitor):
     """One virtual machine whose kernel runs at CPL 1.
 
-    ``cpu``: the processor that its guest sees. ``watched``: exits that the processor makes for the
-    laboratory's sake, where it would not trap.
+    ``cpu``: the processor that its guest sees, of the class ``core_type``. ``watched``: exits that the
+    processor makes where it would not trap. ``actions``: emulation of what does not trap.
     """
 
     watched: ClassVar[frozenset[int]] = frozenset()
+    core_type: ClassVar[type[VirtualCore]] = VirtualCore
+    actions: ClassVar[Mapping[Sensitive, Action]] = {}
 
     def __init__(
         self,
@@ -75,11 +78,11 @@ class DeprivilegedMonitor(TrappingMonitor):
         self.paging_name = paging.name
         self._add_windows()
         paging.attach(self)
-        self.cpu = VirtualCore(self.processor, paging.space, paging.registers)
+        self.cpu = self.core_type(self.processor, paging.space, paging.registers)
         self.msrs = ModelSpecificRegisters(self.cpu, self.processor.tsc)
         self.msrs.on_apic_base = self.apic_base_written
         self.identity = Identity()
-        self.emulator = Emulator(self.processor, self.cpu, paging, self.msrs)
+        self.emulator = Emulator(self.processor, self.cpu, paging, self.msrs, more=self.actions)
         self._device_bus = DeviceBus(board.memory_windows, memory)
         self._trapped: Trapped | None = None
         self._name_handlers(_HANDLER_NAMES, self.cpu)
@@ -258,5 +261,6 @@ class DeprivilegedMonitor(TrappingMonitor):
 _HANDLER_NAMES: Final[dict[type[Exit], str]] = {
     exits.PageFault: "paging", exits.SensitiveInstruction: "emulation", exits.SoftwareInterrupt: "reflection",
     exits.ExceptionExit: "reflection", exits.PhysicalInterrupt: "timers", exits.InterruptWindow: "interrupts",
-    exits.PortAccess: "ports", exits.TripleFault: "shutdown",
+    exits.PortAccess: "ports", exits.TripleFault: "shutdown", exits.CallOut: "emulation",
+    exits.CacheMiss: "translation",
 }  # fmt: skip

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from vlab.isa.control import CR0, EFlags
+from vlab.isa.control import CR0, EFER, EFlags
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Segment, TableRegister
 from vlab.machine import registers as reg
 from vlab.machine.processor import Processor
@@ -29,6 +29,10 @@ from vlab.vmm.paging.shadow.space import ShadowSpace
 _IF, _IOPL, _VM = EFlags.IF.mask, EFlags.IOPL.mask, EFlags.VM.mask
 _IOPL_SHIFT: Final = 12
 _PE: Final = CR0.PE.mask
+_LMA: Final = EFER.LMA.mask
+_COMPATIBILITY: Final = 4  # LiveCore.mode_code
+_CS32: Final = 1 << 4  # in hflags
+_LONG_CODE: Final = 0x200
 _DPL: Final = 0x60
 _DPL_SHIFT: Final = 5
 _PRESENT_SEGMENT: Final = 0x90  # P and S
@@ -70,7 +74,12 @@ class VirtualCore(GuestCore):
     @property
     def mode_code(self) -> int:
         """The guest's operating mode as its place in ``isa.state.Mode``."""
-        return 0 if self.real_mode else super().mode_code
+        if self.real_mode:
+            return 0
+        code = super().mode_code
+        if code == _COMPATIBILITY and not self._registers.efer & _LMA:
+            return 3 if self.words32[reg.HFLAGS] & _CS32 else 2  # long mode is the monitor's alone
+        return code
 
     @property
     def cpl(self) -> int:
@@ -160,6 +169,8 @@ class VirtualCore(GuestCore):
         if self.words[reg.EFLAGS] & _VM:
             return Segment(segment.selector, segment.base, 0xFFFF, _V86)
         attributes, selector = segment.attributes, segment.selector
+        if not self._registers.efer & _LMA:
+            attributes &= ~_LONG_CODE  # which the guest's processor ignores, and the real one might not
         kept = attributes & _PRESENT_SEGMENT == _PRESENT_SEGMENT or name == "ss"
         if kept and not attributes & _DPL:
             attributes |= _KERNEL << _DPL_SHIFT  # for the processor takes its CPL from SS
@@ -183,8 +194,11 @@ class VirtualCore(GuestCore):
         In real mode that is virtual-8086 mode if it can be.
         """
         segments = {name: self.segment(name).copy() for name in SEGMENT_REGISTERS}
+        flags = self.words[reg.EFLAGS]
+        if self.real_mode or self._stands_in:  # else VM is the guest's own
+            flags &= ~_VM
         self._stands_in = self.real_mode and all(_is_real(name, segments[name]) for name in segments)
-        flags = self.words[reg.EFLAGS] & ~_VM | (_VM if self._stands_in else 0)
+        flags |= _VM if self._stands_in else 0
         self.words[reg.EFLAGS] = flags
         for name, segment in segments.items():
             self.set_segment(name, segment)
@@ -201,7 +215,7 @@ class VirtualCore(GuestCore):
         for index, name in enumerate(GENERAL_REGISTERS):
             self.words[index] = getattr(state, name)
         self._registers.load(state.cr0, state.cr3, state.cr4, state.efer)
-        self.words[reg.EFLAGS] = 2
+        self.words[reg.EFLAGS], self._stands_in = 2, False
         self._ring = state.cpl
         self.cr2 = state.cr2
         self.gdtr, self.idtr = state.gdtr, state.idtr

@@ -34,7 +34,7 @@ POINTERS: Final = 32
 """Bytes of the four page-directory pointers of PAE."""
 
 # What stands in a key for the index of a first entry, in tables that mirror nothing.
-_INSIDE, _ABOVE_LEGACY, _UNPAGED = -1, -2, -3
+_INSIDE, _ABOVE_LEGACY, _UNPAGED, _SPARE = -1, -2, -3, -4
 _MODES: Final = {mode: number for number, mode in enumerate(PagingMode)}
 _INDEX: Final = ENTRIES - 1
 
@@ -44,7 +44,7 @@ class Composer:
 
     ``executed``: frames that were fetched from, by the number of their 2 MiB page. Where the guest lets them
     be executed they always are: of stores through other entries the emulator looks at the first alone for
-    code that it has translated.
+    code that it has translated. ``crowned``: a top table of level 3 hangs below one of level 4.
     """
 
     def __init__(self, forest: Forest, watch: Watch, writers: Writers, physical: PhysicalMap) -> None:
@@ -53,6 +53,7 @@ class Composer:
         self._writers = writers
         self._physical = physical
         self._legacy = False
+        self.crowned = False
         self.context = 0
         self.executed: dict[int, set[int]] = {}
 
@@ -67,6 +68,7 @@ class Composer:
         )
         if mode is PagingMode.LONG:
             return top, 4, RIGHTS, 0, self.context
+        self.context |= self.crowned << 6
         if mode is PagingMode.PAE:
             return top, 3, RIGHTS, 0, self.context
         return top, 3, RIGHTS, _ABOVE_LEGACY if self._legacy else _UNPAGED, self.context
@@ -75,7 +77,7 @@ class Composer:
         """Make the top table for a key of ``follow``; raises OutOfFrames."""
         self._forest.reserve()
         table = self._forest.make(key, key[1], self.top_source(key))
-        if table.level == 3:
+        if table.level == 3 and not self.crowned:
             table.link = PRESENT  # the pointers of PAE have no rights (APM2 5.2.3)
         return table
 
@@ -107,7 +109,7 @@ class Composer:
         for entry in path[:-1]:
             value = entry.value
             _note(table, entry)
-            if table.link != PRESENT:
+            if table.level != 3 or table.source is None or len(table.source.seen) != POINTERS:
                 rights = rights & (value | ~RIGHTS) | value & NO_EXECUTE
             first = linear >> 21 << 9 & ENTRIES if self._legacy else 0
             table = self._mirror(table, linear >> shift & _INDEX, value & FRAME, rights, first)
@@ -130,6 +132,17 @@ class Composer:
                 source = self._source(gpa, 4 if self._legacy else 8, upper=level > 1)
                 child = self._forest.make(key, level, source, first, span)
             self._forest.link(table, index, child)
+        return child
+
+    def spare(self, table: ShadowTable, index: int, number: int) -> ShadowTable:
+        """Make a table that mirrors nothing below an entry of ``table``; number: of what the entry maps."""
+        level = table.level - 1
+        key = (number, level, RIGHTS, _SPARE, self.context)
+        child = self._forest.tables.get(key)
+        if child is None:
+            self._forest.reserve()
+            child = self._forest.make(key, level)
+        self._forest.link(table, index, child)
         return child
 
     def _note_fetch(self, gfn: int) -> None:

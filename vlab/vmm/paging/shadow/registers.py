@@ -33,13 +33,18 @@ class VirtualRegisters:
     """The guest's CR0, CR3, CR4 and EFER.
 
     The writing methods say whether translations of the past are to be forgotten; they raise CpuFault, #GP
-    with nothing changed, for what the processor refuses.
+    with nothing changed, for what the processor refuses. ``always_long``: the processor is in long mode
+    whatever the guest is in. ``added_cr4``, ``withheld_cr4``: bits that are 1 in the processor's CR4 and none
+    of the guest's affair, and bits that are 0 whatever the guest has.
     """
 
     cr0: int = _ET
     cr3: int = 0
     cr4: int = 0
     efer: int = 0
+    always_long: bool = False
+    added_cr4: int = 0
+    withheld_cr4: int = 0
 
     def load(self, cr0: int, cr3: int, cr4: int, efer: int) -> None:
         """Take over all four, unchecked."""
@@ -114,10 +119,10 @@ class VirtualRegisters:
     @property
     def real_cr4(self) -> int:
         """Shadow tables have 64-bit entries."""
-        return self.cr4 | _PAE
+        return self.cr4 & ~self.withheld_cr4 | _PAE | self.added_cr4
 
     @property
     def real_efer(self) -> int:
-        """NX exists in shadow tables; long mode is on exactly while the guest's is."""
-        long = _LME | _LMA if self.efer & _LMA else 0
+        """NX exists in shadow tables; long mode is on exactly while the guest's is, or always."""
+        long = _LME | _LMA if self.efer & _LMA or self.always_long else 0
         return self.efer & ~(_LME | _LMA) | long | EFER.NXE.mask

@@ -8,6 +8,7 @@ any uses it alike. Sections are those of AMD APM vol. 2, rev. 3.42.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from vlab.isa.paging import Access, Fault, PagingControls, PagingMode
@@ -15,12 +16,13 @@ from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.paging.shadow.composer import POINTERS, Composer
-from vlab.vmm.paging.shadow.entries import ENTRIES, WRITABLE
+from vlab.vmm.paging.shadow.entries import ENTRIES, LINK, WRITABLE
 from vlab.vmm.paging.shadow.fence import Fence
 from vlab.vmm.paging.shadow.forest import Forest, OutOfFrames
 from vlab.vmm.paging.shadow.frames import FramePool
 from vlab.vmm.paging.shadow.guest_walk import GuestWalker, Unbacked
 from vlab.vmm.paging.shadow.physical import PhysicalMap
+from vlab.vmm.paging.shadow.tables import ShadowTable
 from vlab.vmm.paging.shadow.watch import Watch
 from vlab.vmm.paging.shadow.writers import Writers
 
@@ -34,7 +36,7 @@ class ShadowSpace:
     away. frames: the most that the tables may take. ``controls``: what steers the guest's translation.
     ``fence``: what the tables are made for use behind, None without. ``fills``, ``flushes`` and ``reuses``
     count the faults that an entry answered, the flushes that the guest asked for, and those after which a
-    tree was found again.
+    tree was found again; ``events`` all that may have changed what an address means to the guest.
     """
 
     def __init__(self, machine: Machine, memory: GuestMemory, *, protect: bool, frames: int) -> None:
@@ -51,12 +53,16 @@ class ShadowSpace:
         self.fills = 0
         self.flushes = 0
         self.reuses = 0
+        self.events = 0
+        self._crown: int | None = None
         self.controls = PagingControls(PagingMode.NONE, 0)
         self._enter()
 
     @property
     def root(self) -> int:
         """Address of the top table, for CR3: host-physical, or what the fence makes of that."""
+        if self._crown is not None and self._composer.crowned and not self.long:
+            return self._crown
         return self._forest.top.frame + self._forest.displacement
 
     @property
@@ -104,6 +110,7 @@ class ShadowSpace:
     def enter(self, controls: PagingControls) -> bool:
         """Translate by these controls from now on; say whether the tree for them was there."""
         self.controls = controls
+        self.events += 1
         if self._protect:
             before = self._composer.context
             self._composer.follow(controls)
@@ -121,6 +128,7 @@ class ShadowSpace:
 
     def invalidate(self, linear: int) -> None:
         """Forget what is known of the page at ``linear``, and of all tables above the last level (INVLPG)."""
+        self.events += 1
         self._watch.flush_upper()
         self._refresh_pointers()
         if self.controls.mode is not PagingMode.LONG:
@@ -172,6 +180,58 @@ class ShadowSpace:
         """Follow a write by a device or the host, which no protection catches."""
         self._watch.written(gpa // PAGE, (gpa + size - 1) // PAGE)
 
+    # --- for a monitor that translates code ---------------------------------------------------------------
+
+    def protect_code(self, gfn: int) -> None:
+        """Have ``on_code_written`` called before the guest writes to a frame, once."""
+        self._watch.protect_code(gfn)
+
+    def unprotect_code(self, gfn: int) -> None:
+        """Let the guest write to it."""
+        self._watch.unprotect_code(gfn)
+
+    @property
+    def on_code_written(self) -> Callable[[int], None]:
+        """Called with the number of a protected frame of code that the guest is let through to."""
+        return self._watch.on_code_written
+
+    @on_code_written.setter
+    def on_code_written(self, listener: Callable[[int], None]) -> None:
+        self._watch.on_code_written = listener
+
+    def crown(self, wanted: bool) -> None:
+        """Say whether trees are 4-level ones whatever the guest has, so that the processor is in long mode.
+
+        The guest's 32-bit code runs there as in compatibility mode. The caller switches translation after.
+        """
+        if wanted and self._crown is None:
+            self._crown = self._machine.frames.allocate(PAGE)
+            self._machine.memory.zero(self._crown, PAGE)
+        self._composer.crowned = wanted
+
+    def directory_entry(self, linear: int) -> tuple[ShadowTable, int]:
+        """Give the level-2 table of the tree in use and the index in it that stand for ``linear``.
+
+        Where the guest has none, tables that mirror nothing are made. Raises OutOfFrames.
+        """
+        table = self._forest.top
+        while table.level > 2:
+            shift = 12 + 9 * (table.level - 1)
+            index = linear >> shift & ENTRIES - 1
+            child = table.children.get(index)
+            table = self._composer.spare(table, index, linear >> shift) if child is None else child
+        return table, linear >> 21 & ENTRIES - 1
+
+    def put_directory_entry(self, place: tuple[ShadowTable, int], entry: int) -> None:
+        """Write an entry that ``directory_entry`` gave; 0 takes it away."""
+        table, index = place
+        self._forest.drop(table, index)
+        self._forest.words[table.first_word + index] = entry
+
+    def read_directory_entry(self, place: tuple[ShadowTable, int]) -> int:
+        """Read it."""
+        return self._forest.words[place[0].first_word + place[1]]
+
     # --- whole trees --------------------------------------------------------------------------------------
 
     def forget(self) -> None:
@@ -191,10 +251,13 @@ class ShadowSpace:
     def close(self) -> None:
         """Give all frames back."""
         self._forest.close()
+        if self._crown is not None:
+            self._machine.frames.free(self._crown)
         if self.fence is not None:
             self.fence.close()
 
     def _map_anew(self) -> None:
+        self.events += 1
         self._physical.forget()
         if self.fence is not None:
             self.fence.build()
@@ -212,6 +275,8 @@ class ShadowSpace:
     def _enter(self) -> bool:
         """Go over to the tree for the controls; say whether it was there."""
         found = self._forest.enter(self._composer.follow(self.controls), self._composer.make_top)
+        if self._crown is not None:
+            self._forest.words[self._crown >> 3] = self._forest.top.frame | LINK
         self._refresh_pointers()
         return found
 

@@ -13,6 +13,7 @@ of writes, where carrying out each write for the guest would pay one exit for ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from vlab.machine.memory import PAGE, PhysicalMemory
@@ -40,8 +41,10 @@ class Watch:
         self._frames: dict[int, list[GuestTable]] = {}
         self._regions: dict[int, int] = {}
         self._free: dict[GuestTable, None] = {}
+        self._code: set[int] = set()
         self.protected: set[int] = set()
         self.released = 0
+        self.on_code_written: Callable[[int], None] = lambda _gfn: None
         forest.on_unused = self._forget
 
     # --- what is watched --------------------------------------------------------------------------------
@@ -54,15 +57,24 @@ class Watch:
             self._tables[gpa, size, entry_size] = table
             if self._protect and size == PAGE:
                 self._frames.setdefault(table.gfn, []).append(table)
-                number = table.gfn >> _REGION
-                self._regions[number] = self._regions.get(number, 0) + 1
+                self._note_region(table.gfn)
                 self._shut(table)
         table.upper |= upper
         return table
 
     def any_in(self, number: int) -> bool:
-        """Say whether 2 MiB page ``number`` holds tables, so that it cannot be mapped in one piece."""
+        """Say whether 2 MiB page ``number`` holds what is watched, so that it cannot be mapped in one piece."""
         return number in self._regions
+
+    def _note_region(self, gfn: int) -> None:
+        number = gfn >> _REGION
+        self._regions[number] = self._regions.get(number, 0) + 1
+
+    def _leave_region(self, gfn: int) -> None:
+        number = gfn >> _REGION
+        self._regions[number] -= 1
+        if not self._regions[number]:
+            del self._regions[number]
 
     def _forget(self, table: GuestTable) -> None:
         del self._tables[table.gpa, len(table.seen), table.entry_size]
@@ -71,19 +83,39 @@ class Watch:
         if tables is None or table not in tables:
             return
         tables.remove(table)
-        if not any(other.protected for other in tables):
+        if table.gfn not in self._code and not any(other.protected for other in tables):
             self.protected.discard(table.gfn)
         if not tables:
             del self._frames[table.gfn]
-        number = table.gfn >> _REGION
-        self._regions[number] -= 1
-        if not self._regions[number]:
-            del self._regions[number]
+        self._leave_region(table.gfn)
 
     def clear(self) -> None:
         """Forget all tables: the forest was cleared."""
         for tables in (self._tables, self._frames, self._regions, self._free, self.protected):
             tables.clear()
+        for gfn in self._code:
+            self.protected.add(gfn)
+            self._note_region(gfn)
+
+    # --- code that was translated -----------------------------------------------------------------------
+
+    def protect_code(self, gfn: int) -> None:
+        """Catch the guest's next write to a frame of code that somebody has translated."""
+        if gfn in self._code:
+            return
+        self._code.add(gfn)
+        self._note_region(gfn)
+        if gfn not in self.protected:
+            self.protected.add(gfn)
+            self._writers.revoke(gfn)
+
+    def unprotect_code(self, gfn: int) -> None:
+        """Catch no more of them."""
+        if gfn in self._code:
+            self._code.remove(gfn)
+            self._leave_region(gfn)
+            if not any(table.protected for table in self._frames.get(gfn, ())):
+                self.protected.discard(gfn)
 
     # --- two states -------------------------------------------------------------------------------------
 
@@ -98,8 +130,11 @@ class Watch:
     def release(self, gfn: int) -> None:
         """Let the guest write to a protected frame from now on."""
         self.released += 1
+        if gfn in self._code:
+            self.unprotect_code(gfn)
+            self.on_code_written(gfn)
         self.protected.discard(gfn)
-        for table in self._frames[gfn]:
+        for table in self._frames.get(gfn, ()):
             table.protected = False
             table.quiet = 0
             self._free[table] = None

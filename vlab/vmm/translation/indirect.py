@@ -1,0 +1,174 @@
+"""Returns and indirect jumps: the target is looked up in the cache, by code.
+
+A translator cannot know where RET goes, so it asks each time: is it where it went before? The targets that
+were seen stand in the code itself, one comparison each, for the translated code may not read the cache. The
+comparison is a subtraction by LEA and a JRCXZ, which leave the flags alone; the register for it is had by
+exchanging it with the guest's own stack slot or register, which are put right again on the way out. What
+matches none of them goes to the monitor, which adds the new target to the chain.
+
+Each kind says how the target gets into RCX, and how everything is put back. ``bias``: what was subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from vlab.vmm.deprivileged.virtual_core import VirtualCore
+from vlab.vmm.translation import encode
+from vlab.vmm.translation.blocks import Block, CallOut, Link, Position, Undo
+from vlab.vmm.translation.context import Context
+
+MOST: Final = 12
+"""Targets that one chain knows. A return that goes to more places goes through the monitor."""
+_RCX, _RSP = encode.RCX, encode.RSP
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one instruction's target is looked up.
+
+    enter: code that brings the target into RCX. leave(bias): code that puts the guest's state back when
+    nothing matched. hit(target): code that does what the instruction does, once the target is known.
+    undo(bias): the same as ``leave``, for a monitor that finds the guest in the middle.
+    """
+
+    enter: bytes
+    leave: Callable[[int], bytes]
+    hit: Callable[[int], bytes]
+    undo: Callable[[int], Undo]
+
+
+def _mask(wide: bool) -> int:
+    return (1 << 64) - 1 if wide else (1 << 32) - 1
+
+
+def near_return(released: int, wide: bool) -> Kind:
+    """RET: RCX changes places with the return address. released: bytes of parameters to drop."""
+    swap, mask, size = encode.exchange_top(_RCX, wide), _mask(wide), 8 if wide else 4
+
+    def undo(bias: int) -> Undo:
+        def put_back(cpu: VirtualCore) -> None:
+            words = cpu.words
+            place = cpu.segment("ss").base + words[_RSP] & mask
+            target = words[_RCX] + bias & mask
+            words[_RCX] = cpu.read(place, size)
+            cpu.write(place, size, target)
+
+        return put_back
+
+    return Kind(
+        enter=swap,
+        leave=lambda bias: encode.add(_RCX, bias, wide) + swap,
+        hit=lambda target: encode.move_constant(_RCX, target, wide)
+        + swap
+        + encode.drop(size + released, wide),
+        undo=undo,
+    )
+
+
+def jump_register(register: int, wide: bool) -> Kind:
+    """JMP r: RCX changes places with the register."""
+    swap, mask = b"" if register == _RCX else encode.exchange(register, wide), _mask(wide)
+
+    def undo(bias: int) -> Undo:
+        def put_back(cpu: VirtualCore) -> None:
+            words = cpu.words
+            target = words[_RCX] + bias & mask
+            words[_RCX] = words[register]
+            words[register] = target
+
+        return put_back
+
+    return Kind(
+        enter=swap,
+        leave=lambda bias: encode.add(_RCX, bias, wide) + swap,
+        hit=lambda target: encode.move_constant(_RCX, target, wide) + swap,
+        undo=undo,
+    )
+
+
+def call(load: bytes, back: int, wide: bool) -> Kind:
+    """CALL r or CALL [m]: RCX waits where the return address will be. load: MOV rcx, r or [m], behind a PUSH.
+
+    back: the return address.
+    """
+    size = 8 if wide else 4
+
+    def undo(_bias: int) -> Undo:
+        def put_back(cpu: VirtualCore) -> None:
+            words = cpu.words
+            words[_RCX] = cpu.read(cpu.segment("ss").base + words[_RSP] & _mask(wide), size)
+            words[_RSP] = words[_RSP] + size & _mask(wide)
+
+        return put_back
+
+    return Kind(
+        enter=encode.push(_RCX) + load,
+        leave=lambda _bias: encode.pop(_RCX),
+        hit=lambda _target: encode.move_constant(_RCX, back, wide) + encode.exchange_top(_RCX, wide),
+        undo=undo,
+    )
+
+
+@dataclass(eq=False, slots=True)
+class Lookup:
+    """The lookup at one place. rip: the guest's, of the instruction. call_out: carries it out where it must.
+
+    tail: offset of the code for "nothing matched", over which the next comparison is written. bias: what the
+    comparisons before have subtracted. targets: the known ones.
+    """
+
+    rip: int
+    context: Context
+    block: Block
+    kind: Kind
+    call_out: CallOut
+    tail: int = 0
+    bias: int = 0
+    targets: list[int] = field(default_factory=list)
+
+    def miss(self) -> tuple[bytes, int]:
+        """Give the code for "nothing matched", and the offset in it of its call-out."""
+        code = self.kind.leave(self.bias)
+        return code + encode.hole(self.context.bits), len(code)
+
+    def accepts(self, target: int) -> bool:
+        """Say whether a new target can be added: a comparison reaches it, and there is room."""
+        wide = self.context.wide
+        number = encode.signed(target, wide)
+        reachable = not wide or (encode.fits(number) and encode.fits(number - encode.signed(self.bias, wide)))
+        return reachable and len(self.targets) < MOST
+
+    def extend(self, target: int, start: int) -> Extension:
+        """Write the comparison with ``target`` for offset ``start``; the caller leads the old tail there."""
+        context, block = self.context, self.block
+        positions = []
+        code = b""
+        if not self.targets:
+            code = self.kind.enter
+            positions.append(Position(start, self.rip, context, block))
+        positions.append(Position(start + bool(code), self.rip, context, block, self.kind.undo(self.bias)))
+        code += encode.add(_RCX, self.bias - target, context.wide)
+        undo, self.bias = self.kind.undo(target), target
+        positions.append(Position(start + len(code), self.rip, context, block, undo))
+        tail, call_out = self.miss()
+        code += encode.jump_if_zero(len(tail))
+        self.tail = start + len(code)
+        positions.append(Position(self.tail + call_out, self.rip, context, block))
+        positions.append(Position(self.tail + len(tail), self.rip, context, block, undo))
+        code += tail + self.kind.hit(target)
+        link = Link(target, context, block, start + len(code))
+        positions.append(Position(link.place, target, context, block))
+        self.targets.append(target)
+        return Extension(code + encode.hole(context.bits), positions, link, self.tail + call_out)
+
+
+class Extension(NamedTuple):
+    """A comparison more: its code, where the guest is in it, where it leads, where it calls the monitor."""
+
+    code: bytes
+    positions: list[Position]
+    link: Link
+    call_out: int

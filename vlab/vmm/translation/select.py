@@ -1,0 +1,131 @@
+"""Which instructions are copied as they are, and which are not, by the decoder's name for them.
+
+Capstone says how long each instruction is and what it is called; operands matter for a few alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from functools import cache, lru_cache
+from typing import Any, Final, NamedTuple
+
+from vlab.machine.instructions import prefix_count
+from vlab.vmm.mmio_decode import decoder
+
+
+class How(Enum):
+    """How an instruction is translated."""
+
+    COPY = auto()
+    RELATIVE = auto()
+    """Copied, with an operand relative to RIP that needs another displacement."""
+    OUT = auto()
+    """Carried out by the monitor."""
+    JUMP = auto()
+    CALL = auto()
+    RETURN = auto()
+    BRANCH = auto()
+    LOOP = auto()
+    CLEAR = auto()
+    SET = auto()
+    PUSH_FLAGS = auto()
+    POP_FLAGS = auto()
+
+
+class Found(NamedTuple):
+    """An instruction of the guest's. operands: as the decoder writes them."""
+
+    rip: int
+    code: bytes
+    how: How
+    name: str
+    operands: str
+
+
+_CONDITIONS: Final = {
+    name: number
+    for number, names in enumerate(
+        ("jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja", "js", "jns", "jp", "jnp", "jl", "jge", "jle", "jg")
+    )
+    for name in names.split()
+}
+_LOOPS: Final = ("loop", "loope", "loopne", "jcxz", "jecxz", "jrcxz")
+_OUT: Final = (
+    "hlt", "clts", "lmsw", "smsw", "lgdt", "lidt", "lldt", "ltr", "sgdt", "sidt", "sldt", "str", "lar", "lsl",
+    "verr", "verw", "invlpg", "invd", "wbinvd", "rdmsr", "wrmsr", "rdpmc", "iret", "iretd", "iretq", "int",
+    "int3", "into", "ljmp", "lcall", "retf", "retfq", "lds", "les", "lss", "lfs", "lgs", "syscall", "sysret",
+    "sysretq", "sysenter", "sysexit", "sysexitq", "swapgs",
+)  # fmt: skip
+_HOW: Final[dict[str, How]] = {
+    **dict.fromkeys(_OUT, How.OUT),
+    **dict.fromkeys(_CONDITIONS, How.BRANCH),
+    **dict.fromkeys(_LOOPS, How.LOOP),
+    **dict.fromkeys(("pushf", "pushfd", "pushfq"), How.PUSH_FLAGS),
+    **dict.fromkeys(("popf", "popfd", "popfq"), How.POP_FLAGS),
+    "jmp": How.JUMP, "call": How.CALL, "ret": How.RETURN, "cli": How.CLEAR, "sti": How.SET,
+}  # fmt: skip
+_MAYBE_SYSTEM: Final = frozenset(("mov", "push", "pop"))
+_KEYS: Final = (b"\x0f\x01\xee", b"\x0f\x01\xef")
+"""RDPKRU and WRPKRU, which the guest's processor does not have, and the monitor has for itself."""
+_SEGMENTS: Final = frozenset((0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x8C, 0x8E))
+_SYSTEM_0F: Final = frozenset((0x20, 0x21, 0x22, 0x23, 0xA0, 0xA1, 0xA8, 0xA9))
+_GROUP_5: Final = 0xFF
+
+
+@cache
+def _lite(bits: int) -> Any:
+    """Make a decoder that gives names and lengths alone."""
+    import capstone
+
+    mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
+    return capstone.Cs(capstone.CS_ARCH_X86, mode)
+
+
+def decode(code: bytes, rip: int, bits: int, most: int) -> Iterator[Found]:
+    """Decode up to ``most`` instructions at the start of ``code``, up to one that cannot be."""
+    place = 0
+    for _, size, name, operands in _lite(bits).disasm_lite(code, rip, most):
+        raw = code[place : place + size]
+        name = name.rpartition(" ")[2]  # without "rep", "lock" and the like
+        yield Found(rip + place, raw, _how(raw, name, operands, bits), name, operands)
+        place += size
+
+
+def _how(code: bytes, name: str, operands: str, bits: int) -> How:
+    how = _HOW.get(name)
+    if how is not None:
+        return _far(code, how, bits) if code[-1:] and how in (How.JUMP, How.CALL) else how
+    if name in _MAYBE_SYSTEM and _is_system(code, bits):
+        return How.OUT
+    if "[rip" in operands:
+        return How.RELATIVE
+    return How.OUT if code[-3:] in _KEYS else How.COPY
+
+
+def _far(code: bytes, how: How, bits: int) -> How:
+    """Tell a far JMP or CALL through memory, which the decoder gives the same name."""
+    start = prefix_count(code, long_mode=bits == 64)
+    return How.OUT if code[start] == _GROUP_5 and code[start + 1] >> 3 & 7 in (3, 5) else how
+
+
+def _is_system(code: bytes, bits: int) -> bool:
+    """Say whether a MOV, PUSH or POP moves a segment, control or debug register."""
+    start = prefix_count(code, long_mode=bits == 64)
+    opcode = code[start]
+    if opcode == 0x0F:
+        return code[start + 1] in _SYSTEM_0F
+    return opcode in _SEGMENTS
+
+
+def condition(name: str) -> int:
+    """Give the number of a Jcc's condition, as in its opcode."""
+    return _CONDITIONS[name]
+
+
+@lru_cache(maxsize=4096)
+def displacement_place(code: bytes, bits: int) -> int:
+    """Give where in an instruction its 32-bit displacement is."""
+    insn = next(decoder(bits).disasm(code, 0, 1))
+    place: int = insn.disp_offset
+    return place
