@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vlab.isa.page_entries import (
     LegacyPde,
@@ -89,8 +90,7 @@ class Step:
     kind: type[PageEntry]
 
 
-@dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(NamedTuple):
     """A successful walk: where ``linear`` is, and what the entries on the way allow together.
 
     ``page_size`` is in bytes (4096 without paging); ``global_`` and ``dirty`` are the bits of the last entry.
@@ -131,7 +131,6 @@ _PRESENT, _WRITE, _USER = PageFaultError.P.mask, PageFaultError.W.mask, PageFaul
 _RESERVED, _FETCH = PageFaultError.RSVD.mask, PageFaultError.I.mask
 
 _RawStep = tuple[int, int, int, int, int, int, type[PageEntry]]
-_Walk = Generator[_RawStep, None, Translation | Fault]
 
 
 def canonical(linear: int) -> bool:
@@ -156,25 +155,18 @@ def walk(
     ``linear`` is the linear address (its low 32 bits count outside 4-level paging). Returns the Translation
     or the Fault. Reads only: for the accessed and dirty bits see ``accessed_dirty_updates``.
     """
-    steps = _walk(linear, controls, access, read)
-    while True:
-        try:
-            raw = next(steps)
-        except StopIteration as stop:
-            result: Translation | Fault = stop.value
-            return result
-        yield Step(*raw)
+    path: list[_RawStep] = []
+    try:
+        result = _walk(linear, controls, access, read, path)
+    finally:  # where the reader raises, the way there all the same
+        for raw in path:
+            yield Step(*raw)
+    return result
 
 
 def translate(linear: int, controls: PagingControls, access: Access, read: Reader) -> Translation | Fault:
     """Give the result of ``walk`` alone; arguments are the same."""
-    steps = _walk(linear, controls, access, read)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: Translation | Fault = stop.value
-            return result
+    return _walk(linear, controls, access, read, [])
 
 
 def accessed_dirty_updates(steps: Sequence[Step], access: Access) -> list[tuple[int, int, int]]:
@@ -195,15 +187,16 @@ def accessed_dirty_updates(steps: Sequence[Step], access: Access) -> list[tuple[
     return updates
 
 
-def _walk(linear: int, controls: PagingControls, access: Access, read: Reader) -> _Walk:
-    """Walk with plain tuples for steps: this is the hot path of exception delivery."""
+def _walk(
+    linear: int, controls: PagingControls, access: Access, read: Reader, path: list[_RawStep]
+) -> Translation | Fault:
+    """Walk with plain tuples for steps, in ``path``: this is the hot path of exception delivery."""
     levels, table, size = controls.plan
     if controls.mode is not PagingMode.LONG:
         linear &= 0xFFFFFFFF
     elif not canonical(linear):
         return Fault(linear, 0, None, f"{linear:#x} is not canonical: bits 63 to 47 differ")
     allowed, nx = _RW | _US, 0
-    path: list[_RawStep] = []
     for level, shift, index_mask, grants, kind, zero, large, large_zero in levels:
         index = linear >> shift & index_mask
         address = table + index * size
@@ -213,7 +206,6 @@ def _walk(linear: int, controls: PagingControls, access: Access, read: Reader) -
             kind, zero, leaf = large, large_zero, True
         raw = (level, table, index, address, entry, size, kind)
         path.append(raw)
-        yield raw
         if not entry & _P:
             return _fault(linear, controls, access, raw, 0, "is not present")
         if entry & zero:

@@ -56,6 +56,7 @@ class Breakpoints:
     """The breakpoints of one processor.
 
     ``met``: bits B0 to B3 of DR6 for the last one met. ``hit``: those whose trap is still to come.
+    ``on_code``: the linear addresses of those on instructions.
     """
 
     def __init__(self, engine: Engine, core: LiveCore, mmu: Mmu) -> None:
@@ -66,6 +67,7 @@ class Breakpoints:
         self._hooks: list[int] = []
         self.hit = 0
         self.met = 0
+        self.on_code: frozenset[int] = frozenset()
         # Translated code may hold their addresses until it is flushed, so these live as long as the engine.
         self._on_instruction = CodeHook(self._instruction)
         self._on_step = CodeHook(self._step)
@@ -77,6 +79,7 @@ class Breakpoints:
         if wanted == self._armed:
             return
         engine, self._armed, self.hit = self._engine, wanted, 0
+        self.on_code = frozenset(point.address for point in wanted if point.kind == _EXECUTE)
         for hook in self._hooks:
             engine.remove_hook(hook)
         self._hooks = [
@@ -101,13 +104,17 @@ class Breakpoints:
         if words[_EFLAGS] & _RF:
             words[_EFLAGS] &= ~_RF  # the engine would keep it until a block ends without a direct jump
             return
-        met = sum(
+        met = self.at(address)
+        if met:
+            self._stop(met)
+
+    def at(self, address: int) -> int:
+        """Give the bits of DR6 for the breakpoints on the instruction at a linear address."""
+        return sum(
             1 << point.number
             for point in armed(self._core)
             if point.kind == _EXECUTE and point.address == address
         )
-        if met:
-            self._stop(met)
 
     def _access(self, _engine: int, kind: int, hpa: int, size: int, _value: int, _data: int) -> None:
         """Note an access to watched memory; the trap comes after the instruction."""

@@ -89,7 +89,7 @@ class Translations:
 
     def link(self, link: Link, target: Block) -> None:
         """Have a way out lead to ``target`` by itself."""
-        if link.target is target or target.transient:
+        if link.target is target or target.transient or target.linear in self._translator.breakpoints:
             return
         self._patch(link, target.start)
         link.target = target
@@ -129,6 +129,12 @@ class Translations:
         self.counts.targets += 1
         self.counts.code_bytes += len(added.code)
         return added.link
+
+    def stop_at(self, breakpoints: frozenset[int]) -> None:
+        """Have no link lead to these linear addresses, so that the monitor hears of each arrival."""
+        if breakpoints != self._translator.breakpoints:
+            self.empty()
+            self._translator.breakpoints = breakpoints
 
     # --- throwing away ------------------------------------------------------------------------------------
 

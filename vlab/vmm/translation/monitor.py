@@ -48,8 +48,9 @@ from vlab.vmm.verdicts import RESUME, Inject, Verdict
 
 _CALL_OUT: Final = SvmExit.EXCP_DE + Vector.GP
 _FETCH: Final = SvmExit.EXCP_DE + Vector.PF
+_EXCEPTIONS: Final = frozenset(range(SvmExit.EXCP_DE, SvmExit.EXCP_DE + 32)) - {_FETCH}
 _WINDOW: Final = exits.InterruptWindow()
-_VM, _LMA = EFlags.VM.mask, EFER.LMA.mask
+_VM, _RF, _LMA = EFlags.VM.mask, EFlags.RF.mask, EFER.LMA.mask
 _ONE, _BOTH, _BEHIND = (LOW,), (LOW, HIGH), (LOW, WRAPPED)
 _32: Final = (1 << 32) - 1
 _64: Final = (1 << 64) - 1
@@ -92,6 +93,7 @@ class BinaryTranslation(DeprivilegedMonitor):
         self._kept: tuple[int, Context, int, Block] | None = None
         self._stub: Stub | None = None
         self._from: Position | None = None
+        self._breakpoints: frozenset[int] = frozenset()
         self._call_outs: dict[int, exits.CallOut] = {}
         self.cpu.locate = self._locate
         shadow_written = memory.on_written
@@ -138,6 +140,7 @@ class BinaryTranslation(DeprivilegedMonitor):
             self.translations.source.follow()
             now = context.current(self.cpu)
             try:
+                self._meet_breakpoint(self._linear(self._words[reg.RIP], now))
                 offset = self._find(self._words[reg.RIP], now)
             except CpuFault as fault:
                 self._follow(Inject(fault.event()))
@@ -155,6 +158,21 @@ class BinaryTranslation(DeprivilegedMonitor):
         if self.paging.space.stale:
             self.paging.flush()
         return True
+
+    def _meet_breakpoint(self, linear: int) -> None:
+        """Raise #DB before an instruction with a breakpoint, unless RFLAGS.RF says to go on (APM2 13.1.4)."""
+        breakpoints = self.processor.breakpoints
+        if breakpoints.on_code is not self._breakpoints:
+            self._breakpoints = breakpoints.on_code
+            self.translations.stop_at(self._breakpoints)
+            self._kept = None
+        if linear not in self._breakpoints:
+            return
+        if self._words[reg.EFLAGS] & _RF:
+            self._words[reg.EFLAGS] &= ~_RF
+            return
+        self.cpu.dr6 = self.cpu.dr6 & ~0xF | breakpoints.at(linear)
+        raise CpuFault(Vector.DB)
 
     @property
     def _places(self) -> tuple[int, ...]:
@@ -259,9 +277,14 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _decode(self, code: int) -> Exit:
         """A fault in a translation is the guest's own; what is sensitive is not there any more."""
-        if self._from is not None and code != SvmExit.EXCP_DE + Vector.PF:
+        if self._from is not None and code in _EXCEPTIONS and not self._is_time_stamp(code):
             return exits.ExceptionExit(code - SvmExit.EXCP_DE, self.processor.info1)
         return super()._decode(code)
+
+    def _is_time_stamp(self, code: int) -> bool:
+        """RDTSC, which is copied, and faults at CPL 1 while CR4.TSD is set."""
+        trapped = self.emulator.sites.find() if code == _CALL_OUT else None
+        return trapped is not None and trapped.instruction.family is Sensitive.RDTSC
 
     def handle(self, exit_: Exit) -> Verdict:
         """Serve one exit and say how to go on. Override it to serve some differently."""
@@ -368,11 +391,6 @@ class BinaryTranslation(DeprivilegedMonitor):
         return super().emulate_device_access(gpa, translate)
 
     # --- snapshots ----------------------------------------------------------------------------------------
-
-    def save_state(self) -> dict[str, int]:
-        """Give the virtual processor's state. The cache is emptied, as it is for whoever restores it."""
-        self._forget_translations()
-        return super().save_state()
 
     def restore_state(self, state: Mapping[str, int]) -> None:
         """Take that back, with an empty cache."""

@@ -53,9 +53,9 @@ _CONDITIONS: Final = {
 _LOOPS: Final = ("loop", "loope", "loopne", "jcxz", "jecxz", "jrcxz")
 _OUT: Final = (
     "hlt", "clts", "lmsw", "smsw", "lgdt", "lidt", "lldt", "ltr", "sgdt", "sidt", "sldt", "str", "lar", "lsl",
-    "verr", "verw", "invlpg", "invd", "wbinvd", "rdmsr", "wrmsr", "rdpmc", "iret", "iretd", "iretq", "int",
-    "int3", "into", "ljmp", "lcall", "retf", "retfq", "lds", "les", "lss", "lfs", "lgs", "syscall", "sysret",
-    "sysretq", "sysenter", "sysexit", "sysexitq", "swapgs",
+    "verr", "verw", "invlpg", "invd", "wbinvd", "rdmsr", "wrmsr", "rdpmc", "iret", "iretd", "iretq", "ljmp",
+    "lcall", "retf", "retfq", "lds", "les", "lss", "lfs", "lgs", "syscall", "sysret", "sysretq", "sysenter",
+    "sysexit", "sysexitq", "swapgs",
 )  # fmt: skip
 _HOW: Final[dict[str, How]] = {
     **dict.fromkeys(_OUT, How.OUT),

@@ -46,12 +46,13 @@ class Untranslatable(Exception):
 
 
 class _Draft(NamedTuple):
-    """A block being made. code: of it so far; start: its offset."""
+    """A block being made. code: of it so far; start: its offset. exits: ways out that come behind its end."""
 
     block: Block
     start: int
     code: bytearray
     positions: list[Position]
+    exits: list[Link]
 
     @property
     def place(self) -> int:
@@ -63,7 +64,7 @@ class Translator:
     """Translates for one guest.
 
     ``slow``: addresses of accesses that are better carried out by the monitor; ``fast``: of those that are
-    none that it can carry out.
+    none that it can carry out. ``breakpoints``: addresses at which a block begins and no link arrives.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Translator:
         self._source = source
         self.slow: set[int] = set()
         self.fast: set[int] = set()
+        self.breakpoints: frozenset[int] = frozenset()
         self._how: Final[dict[How, Callable[[_Draft, Found], bool]]] = {
             How.RELATIVE: self._relative,
             How.OUT: self._out,
@@ -105,8 +107,10 @@ class Translator:
         linear = self._linear(rip, context)
         pages = [self._source.page(linear, user=context.ring == 3)]
         block = Block(rip, linear, context, self._cache.used, transient=pages[0].loose)
-        draft = _Draft(block, block.start, bytearray(), [])
+        draft = _Draft(block, block.start, bytearray(), [], [])
         for found in self._instructions(block, pages):
+            if block.instructions and linear + block.source in self.breakpoints:
+                break
             block.source += len(found.code)
             block.instructions += 1
             if self._add(draft, found):
@@ -153,6 +157,7 @@ class Translator:
     def _finish(self, draft: _Draft, pages: list[SourcePage]) -> Block:
         """Put the block into the cache and make it known."""
         block = draft.block
+        self._add_exits(draft)
         block.size = len(draft.code)
         block.pages = tuple(pages)
         self._cache.append(draft.code)
@@ -204,6 +209,8 @@ class Translator:
     def _known(self, rip: int, context: Context, block: Block) -> Block | None:
         """Give the block at ``rip`` of the code segment that ``block`` is in."""
         target = self._map.find(rip, context)
+        if target is not None and target.linear in self.breakpoints:
+            return None
         same = target is not None and target.linear - target.rip == block.linear - block.rip
         return target if same else None
 
@@ -293,7 +300,7 @@ class Translator:
         return target & 0xFFFF if context.bits == 16 else target
 
     def _branch(self, draft: _Draft, found: Found) -> bool:
-        """Jcc: both ways out are links, and the jump itself leads straight to its target in the end."""
+        """Jcc: it leads straight to its target in the end. What follows it belongs to the block."""
         context = draft.block.context
         target = self._target(found, context)
         assert target is not None
@@ -301,26 +308,27 @@ class Translator:
             return self._out(draft, found)
         self._mark(draft, found.rip)
         draft.code.extend(encode.branch(select.condition(found.name), context.bits))
-        self._two_ways(draft, self._cut(target, context), found.rip + len(found.code))
-        return True
+        link = Link(self._cut(target, context), context, draft.block, 0, draft.place)
+        known = self._known(link.rip, context, draft.block)
+        if known is not None:
+            link.target = known
+            known.incoming.add(link)
+        draft.code.extend(encode.distance(draft.place, known.start if known else 0))
+        draft.exits.append(link)
+        return False
 
-    def _two_ways(self, draft: _Draft, taken: int, following: int) -> None:
-        """End a conditional jump whose distance comes next."""
-        context, via = draft.block.context, draft.place
-        target = self._known(taken, context, draft.block)
-        size = encode.jump_size(context.bits)
-        link = Link(taken, context, draft.block, via + 4 + size, via)
-        if target is not None:
-            draft.code.extend(encode.distance(via, target.start))
-            link.target = target
-            target.incoming.add(link)
-        else:
-            draft.code.extend(encode.distance(via, link.place))
-        self._leave(draft, Link(following, context, draft.block))
-        draft.positions.append(Position(link.place, taken, context, draft.block))
-        draft.code.extend(encode.hole(context.bits))
-        self._map.stubs[link.place] = link
-        draft.block.links.append(link)
+    def _add_exits(self, draft: _Draft) -> None:
+        """Put the call-outs of conditional jumps behind the block's end."""
+        for link in draft.exits:
+            assert link.via is not None
+            link.place = draft.place
+            if link.target is None:
+                place = link.via - draft.start
+                draft.code[place : place + 4] = encode.distance(link.via, link.place)
+            draft.positions.append(Position(link.place, link.rip, link.context, draft.block))
+            draft.code.extend(encode.hole(draft.block.context.bits))
+            self._map.stubs[link.place] = link
+            draft.block.links.append(link)
 
     def _loop(self, draft: _Draft, found: Found) -> bool:
         """LOOP and JCXZ reach 127 bytes only: over a jump to what follows, to a jump to the target."""
