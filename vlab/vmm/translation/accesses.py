@@ -11,6 +11,7 @@ from vlab.isa.paging import Access, Fault, accessed_dirty_updates, translate, wa
 from vlab.isa.vectors import PageFaultError
 from vlab.machine.bus import Bus
 from vlab.machine.faults import CpuFault
+from vlab.machine.memory import PAGE
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.device_bus import DeviceBus
 from vlab.vmm.guest_memory import Backing, GuestMemory
@@ -87,11 +88,13 @@ def reach(cpu: VirtualCore, linear: int, *, write: bool) -> int:
 def operand_of(code: bytes, cpu: VirtualCore) -> tuple[int, bool] | None:
     """Give the linear address of an instruction's memory operand, and whether it is written to.
 
-    None for an instruction that ``mmio`` does not carry out.
+    None for an instruction that ``mmio`` does not carry out: of another kind, or across the end of a page.
     """
     instruction = decode(code, code_bits(cpu))
     if not isinstance(instruction, MmioInstruction):
         return None
     memory = instruction.memory[0]
-    writes = memory is instruction.operands[0] and instruction.name not in FLAGS_ONLY
-    return linear_address(cpu, memory, instruction.bits), writes
+    linear = linear_address(cpu, memory, instruction.bits)
+    if linear % PAGE + memory.size > PAGE:
+        return None
+    return linear, memory is instruction.operands[0] and instruction.name not in FLAGS_ONLY

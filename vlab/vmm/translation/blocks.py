@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from vlab.isa.sensitive import Sensitive
+from vlab.machine.instructions import LONGEST
 from vlab.vmm.deprivileged.sites import Trapped
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.translation.context import COUNT, Context
@@ -76,7 +77,8 @@ class Block:
     """A translated basic block.
 
     rip, linear: the guest's, of its first instruction. start, size: in the cache. source: bytes translated.
-    pages: where these are. instructions: how many. transient: it is not found again, for its source may
+    pages: where these are. elsewhere: linear address of an instruction that is not behind the others, 0 without
+    one. instructions: how many. transient: it is not found again, for its source may
     change unnoticed. links: ways out. incoming: links that lead here.
     """
 
@@ -86,12 +88,19 @@ class Block:
     start: int
     size: int = 0
     source: int = 0
+    elsewhere: int = 0
     instructions: int = 0
     alive: bool = True
     transient: bool = False
     pages: tuple[SourcePage, ...] = ()
     links: list[Link] = field(default_factory=list)
     incoming: set[Link] = field(default_factory=set)
+
+    def covers(self, linear: int, size: int) -> bool:
+        """Say whether any of ``size`` bytes at ``linear`` was translated."""
+        if self.linear < linear + size and linear < self.linear + self.source:
+            return True
+        return bool(self.elsewhere) and self.elsewhere < linear + size and linear < self.elsewhere + LONGEST
 
     @property
     def key(self) -> int:

@@ -20,8 +20,9 @@ from vlab.vmm.translation import encode
 from vlab.vmm.translation.blocks import Block, CallOut, Link, Position, Undo
 from vlab.vmm.translation.context import Context
 
-MOST: Final = 12
-"""Targets that one chain knows. A return that goes to more places goes through the monitor."""
+MOST: Final = 192
+"""Targets that one chain knows: the last of them still costs a hundredth of a call-out. A full one is begun
+anew, for the guest may be at other things by now."""
 _RCX, _RSP = encode.RCX, encode.RSP
 
 
@@ -116,8 +117,8 @@ def call(load: bytes, back: int, wide: bool) -> Kind:
 class Lookup:
     """The lookup at one place. rip: the guest's, of the instruction. call_out: carries it out where it must.
 
-    tail: offset of the code for "nothing matched", over which the next comparison is written. bias: what the
-    comparisons before have subtracted. targets: the known ones.
+    place: offset of the instruction's translation. tail: of the code for "nothing matched", over which the next
+    comparison is written. bias: what the comparisons before have subtracted. targets, links: the known ones.
     """
 
     rip: int
@@ -125,9 +126,11 @@ class Lookup:
     block: Block
     kind: Kind
     call_out: CallOut
+    place: int
     tail: int = 0
     bias: int = 0
     targets: list[int] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
 
     def miss(self) -> tuple[bytes, int]:
         """Give the code for "nothing matched", and the offset in it of its call-out."""
@@ -135,11 +138,18 @@ class Lookup:
         return code + encode.hole(self.context.bits), len(code)
 
     def accepts(self, target: int) -> bool:
-        """Say whether a new target can be added: a comparison reaches it, and there is room."""
-        wide = self.context.wide
-        number = encode.signed(target, wide)
-        reachable = not wide or (encode.fits(number) and encode.fits(number - encode.signed(self.bias, wide)))
-        return reachable and len(self.targets) < MOST
+        """Say whether a comparison reaches a new target."""
+        if not self.context.wide:
+            return True
+        number = encode.signed(target, True)
+        return encode.fits(number) and encode.fits(number - encode.signed(self.bias, True))
+
+    def begin_anew(self) -> list[Link]:
+        """Forget the targets; give the links that led there. The caller leads the instruction to a call-out."""
+        links, self.links = self.links, []
+        self.targets.clear()
+        self.tail, self.bias = self.place, 0
+        return links
 
     def extend(self, target: int, start: int) -> Extension:
         """Write the comparison with ``target`` for offset ``start``; the caller leads the old tail there."""
@@ -162,6 +172,7 @@ class Lookup:
         link = Link(target, context, block, start + len(code))
         positions.append(Position(link.place, target, context, block))
         self.targets.append(target)
+        self.links.append(link)
         return Extension(code + encode.hole(context.bits), positions, link, self.tail + call_out)
 
 

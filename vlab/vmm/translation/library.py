@@ -13,7 +13,7 @@ from vlab.vmm.translation import encode
 from vlab.vmm.translation.blocks import Block, BlockMap, Link, Position
 from vlab.vmm.translation.code_cache import GATES, CacheFull, CodeCache
 from vlab.vmm.translation.context import Context
-from vlab.vmm.translation.indirect import Lookup
+from vlab.vmm.translation.indirect import MOST, Lookup
 from vlab.vmm.translation.source import SourceCode
 from vlab.vmm.translation.translator import Translator
 
@@ -114,6 +114,8 @@ class Translations:
         """Have a lookup know one target more; give the link that leads there, None when it cannot."""
         if not lookup.block.alive or not lookup.accepts(target):
             return None
+        if len(lookup.targets) == MOST:
+            self._begin_anew(lookup)
         tail, start = lookup.tail, self.cache.used
         try:
             added = lookup.extend(target, start)
@@ -135,6 +137,12 @@ class Translations:
         if breakpoints != self._translator.breakpoints:
             self.empty()
             self._translator.breakpoints = breakpoints
+
+    def _begin_anew(self, lookup: Lookup) -> None:
+        for link in lookup.begin_anew():
+            if link.target is not None:
+                link.target.incoming.discard(link)
+        self.cache.patch(lookup.place, encode.hole(lookup.context.bits))
 
     # --- throwing away ------------------------------------------------------------------------------------
 

@@ -356,7 +356,10 @@ class BinaryTranslation(DeprivilegedMonitor):
         if source.writes.get(gfn, 0) < PATIENT or not source.covers(gfn):
             return None
         if accesses.operand_of(self.processor.fetch(), cpu) is None:
-            source.loosen(gfn)  # nobody can carry this write out: no more protection
+            position = self._from
+            assert position is not None
+            if any(page.gfn == gfn for page in position.block.pages):
+                source.loosen(gfn)  # it would be translated, protected and written to for ever
             return None
         return gpa
 

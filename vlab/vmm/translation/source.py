@@ -155,7 +155,7 @@ class SourceCode:
         for page in self._frames.get(gpa // PAGE, ()):
             page.seen = bytes(self._bytes[page.hpa : page.hpa + PAGE])
             start = page.linear + gpa % PAGE
-            hit = [block for block in page.blocks if _overlap(block, start, size)]
+            hit = [block for block in page.blocks if block.covers(start, size)]
             if hit:
                 self.on_change(hit)
                 page.blocks.difference_update(hit)
@@ -200,9 +200,3 @@ class SourceCode:
             void += page.blocks
         if void:
             self.on_change(void)
-
-
-def _overlap(block: Block, start: int, size: int) -> bool:
-    return block.linear < start + size and start < block.linear + block.source
-
-

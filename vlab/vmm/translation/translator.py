@@ -46,13 +46,17 @@ class Untranslatable(Exception):
 
 
 class _Draft(NamedTuple):
-    """A block being made. code: of it so far; start: its offset. exits: ways out that come behind its end."""
+    """A block being made. code: of it so far; start: its offset. exits: ways out that come behind its end.
+
+    pages: what it is made from.
+    """
 
     block: Block
     start: int
     code: bytearray
     positions: list[Position]
     exits: list[Link]
+    pages: list[SourcePage]
 
     @property
     def place(self) -> int:
@@ -105,21 +109,21 @@ class Translator:
         Raises CacheFull, and Untranslatable.
         """
         linear = self._linear(rip, context)
-        pages = [self._source.page(linear, user=context.ring == 3)]
-        block = Block(rip, linear, context, self._cache.used, transient=pages[0].loose)
-        draft = _Draft(block, block.start, bytearray(), [], [])
-        for found in self._instructions(block, pages):
+        page = self._source.page(linear, user=context.ring == 3)
+        block = Block(rip, linear, context, self._cache.used, transient=page.loose)
+        draft = _Draft(block, block.start, bytearray(), [], [], [page])
+        for found in self._instructions(block, draft.pages):
             if block.instructions and linear + block.source in self.breakpoints:
                 break
             block.source += len(found.code)
             block.instructions += 1
             if self._add(draft, found):
-                return self._finish(draft, pages)
+                return self._finish(draft)
         if block.instructions:
             self._leave(draft, Link(rip + block.source, context, block))
         else:
             self._undefined(draft, rip)
-        return self._finish(draft, pages)
+        return self._finish(draft)
 
     def _linear(self, rip: int, context: Context) -> int:
         if context.wide:
@@ -154,17 +158,17 @@ class Translator:
         rip = block.rip + block.source
         yield from select.decode(code + behind.seen[:LONGEST], rip, block.context.bits, 1)
 
-    def _finish(self, draft: _Draft, pages: list[SourcePage]) -> Block:
+    def _finish(self, draft: _Draft) -> Block:
         """Put the block into the cache and make it known."""
         block = draft.block
         self._add_exits(draft)
         block.size = len(draft.code)
-        block.pages = tuple(pages)
+        block.pages = tuple(draft.pages)
         self._cache.append(draft.code)
         self._map.code.add(draft.positions)
         if not block.transient:
             self._map.blocks[block.key] = block
-            for page in pages:
+            for page in draft.pages:
                 page.blocks.add(block)
         return block
 
@@ -288,12 +292,34 @@ class Translator:
         if self._odd(found, context):
             return self._out(draft, found)
         if target is not None:
-            self._leave(draft, Link(self._cut(target, context), context, draft.block))
+            self._mark(draft, found.rip)
+            if not self._jump_to_return(draft, target):
+                self._leave(draft, Link(self._cut(target, context), context, draft.block))
             return True
         operand = self._operand(found, context)
         if not context.plain or not isinstance(operand, Register) or operand.number == encode.RSP:
             return self._out(draft, found)
         return self._look_up(draft, found, indirect.jump_register(operand.number, context.wide))
+
+    def _jump_to_return(self, draft: _Draft, target: int) -> bool:
+        """Translate a jump to a RET as that RET. Kernels jump to a single one, lest the processor speculate.
+
+        Says whether that was such a jump. A lookup of each place's own knows few targets.
+        """
+        context, linear = draft.block.context, self._linear(target, draft.block.context)
+        if not context.plain or linear % PAGE > PAGE - LONGEST or linear in self.breakpoints:
+            return False
+        try:
+            page = self._source.page(linear, user=False)
+        except (CpuFault, NestedFault):
+            return False
+        for found in select.decode(page.seen[linear % PAGE :][:LONGEST], target, context.bits, 1):
+            if found.how is How.RETURN and not page.loose:
+                if page not in draft.pages:
+                    draft.pages.append(page)
+                draft.block.elsewhere = linear
+                return self._return(draft, found)
+        return False
 
     def _cut(self, target: int, context: Context) -> int:
         """Give a jump's target as IP takes it."""
@@ -389,8 +415,7 @@ class Translator:
         self._mark(draft, found.rip)
         stub = self._prepare(draft, found)
         assert stub is not None
-        lookup = Lookup(found.rip, draft.block.context, draft.block, kind, stub)
-        lookup.tail = draft.place
+        lookup = Lookup(found.rip, draft.block.context, draft.block, kind, stub, draft.place, draft.place)
         self._map.stubs[draft.place] = lookup
         draft.code.extend(encode.hole(draft.block.context.bits))
         return True
