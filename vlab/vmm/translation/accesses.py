@@ -49,19 +49,29 @@ class MemoryBus(DeviceBus):
 
 
 class Faulting:
-    """Which of a kernel's instructions keep faulting. ``counts``: by address."""
+    """Which of a kernel's instructions keep faulting.
+
+    ``counts``: by address. ``regrets``: how often one of them would not have faulted.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
+        self.regrets: dict[int, int] = {}
 
     def note(self, linear: int) -> bool:
         """Count a fault; say whether the instruction is better carried out by the monitor at once."""
         count = self.counts[linear] = self.counts.get(linear, 0) + 1
         return count == PERSISTENT
 
+    def regret(self, linear: int) -> bool:
+        """Count an access that would not have faulted; say whether to let the instruction execute again."""
+        count = self.regrets[linear] = self.regrets.get(linear, 0) + 1
+        return count == PERSISTENT
+
     def clear(self) -> None:
         """Forget all."""
         self.counts.clear()
+        self.regrets.clear()
 
 
 def is_write(code: int) -> bool:

@@ -77,6 +77,11 @@ def add(register: int, value: int, wide: bool) -> bytes:
     return _rex(wide, bytes((0x8D, 0x80 | register << 3 | register)) + _signed(value))
 
 
+def decrement(register: int) -> bytes:
+    """LEA r, [r - 1], of the size that its prefix says; not for RSP."""
+    return bytes((0x8D, 0x40 | register << 3 | register, 0xFF))
+
+
 def drop(size: int, wide: bool) -> bytes:
     """LEA rsp, [rsp + size]."""
     return _rex(wide, b"\x8d\xa4\x24" + _signed(size))

@@ -370,14 +370,20 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _access_slowly(self, stub: CallOut) -> Verdict:
         """An access that kept faulting, and is a call-out now."""
-        found = accesses.operand_of(self.processor.fetch(), self.cpu)
-        if found is None:
-            self.translations.speed_up(stub.block, self._linear(stub.rip, stub.context))
-            return RESUME
+        found, linear = accesses.operand_of(self.processor.fetch(), self.cpu), self._linear(stub.rip, stub.context)
         try:
+            if found is None or (self._is_plain(found) and self.faulting.regret(linear)):
+                self.translations.speed_up(stub.block, linear)
+                return RESUME
             return self._access(*found)
         except CpuFault as fault:
             return Inject(fault.event())
+
+    def _is_plain(self, operand: tuple[int, bool]) -> bool:
+        """Whether an operand is in memory that the guest may access by itself; raises CpuFault."""
+        linear, write = operand
+        gpa = accesses.reach(self.cpu, linear, write=write)
+        return self.memory.host_address(gpa) is not None and not self.translations.source.covers(gpa >> 12)
 
     def _note_persistent(self) -> None:
         """Note that an instruction faulted for which faulting is the rule."""

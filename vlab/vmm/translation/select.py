@@ -31,6 +31,8 @@ class How(Enum):
     SET = auto()
     PUSH_FLAGS = auto()
     POP_FLAGS = auto()
+    SELECTOR = auto()
+    """Copies the selector of CS or SS to a register, whose last bits are not as the guest's."""
 
 
 class Found(NamedTuple):
@@ -68,8 +70,11 @@ _HOW: Final[dict[str, How]] = {
 _MAYBE_SYSTEM: Final = frozenset(("mov", "push", "pop"))
 _KEYS: Final = (b"\x0f\x01\xee", b"\x0f\x01\xef")
 """RDPKRU and WRPKRU, which the guest's processor does not have, and the monitor has for itself."""
-_SEGMENTS: Final = frozenset((0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x8C, 0x8E))
-_SYSTEM_0F: Final = frozenset((0x20, 0x21, 0x22, 0x23, 0xA0, 0xA1, 0xA8, 0xA9))
+_SEGMENTS: Final = frozenset((0x07, 0x0E, 0x16, 0x17, 0x1F, 0x8E))
+"""Opcodes that load a segment register, or push CS or SS."""
+_STORE: Final = 0x8C
+_CODE_STACK: Final = (1, 2)
+_SYSTEM_0F: Final = frozenset((0x20, 0x21, 0x22, 0x23, 0xA1, 0xA9))
 _GROUP_5: Final = 0xFF
 
 
@@ -96,8 +101,8 @@ def _how(code: bytes, name: str, operands: str, bits: int) -> How:
     how = _HOW.get(name)
     if how is not None:
         return _far(code, how, bits) if code[-1:] and how in (How.JUMP, How.CALL) else how
-    if name in _MAYBE_SYSTEM and _is_system(code, bits):
-        return How.OUT
+    if name in _MAYBE_SYSTEM and (system := _system(code, bits)) is not How.COPY:
+        return system
     if "[rip" in operands:
         return How.RELATIVE
     return How.OUT if code[-3:] in _KEYS else How.COPY
@@ -109,13 +114,24 @@ def _far(code: bytes, how: How, bits: int) -> How:
     return How.OUT if code[start] == _GROUP_5 and code[start + 1] >> 3 & 7 in (3, 5) else how
 
 
-def _is_system(code: bytes, bits: int) -> bool:
-    """Say whether a MOV, PUSH or POP moves a segment, control or debug register."""
+def _system(code: bytes, bits: int) -> How:
+    """Say how to translate a MOV, PUSH or POP that may move a segment, control or debug register.
+
+    The processor's ES, DS, FS and GS hold the guest's own selectors.
+    """
     start = prefix_count(code, long_mode=bits == 64)
-    opcode = code[start]
+    opcode, behind = code[start], code[start + 1 :]
     if opcode == 0x0F:
-        return code[start + 1] in _SYSTEM_0F
-    return opcode in _SEGMENTS
+        return How.OUT if behind[0] in _SYSTEM_0F else How.COPY
+    if opcode != _STORE:
+        return How.OUT if opcode in _SEGMENTS else How.COPY
+    if behind[0] >> 3 & 7 not in _CODE_STACK:
+        return How.RELATIVE if _is_relative(behind[0], bits) else How.COPY
+    return How.SELECTOR if behind[0] >> 6 == 3 and not behind[1:] else How.OUT
+
+
+def _is_relative(modrm: int, bits: int) -> bool:
+    return bits == 64 and modrm & 0xC7 == 5
 
 
 def condition(name: str) -> int:

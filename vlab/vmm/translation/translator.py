@@ -94,6 +94,7 @@ class Translator:
             How.SET: self._set,
             How.PUSH_FLAGS: self._push_flags,
             How.POP_FLAGS: self._pop_flags,
+            How.SELECTOR: self._selector,
         }
 
     def forget(self) -> None:
@@ -272,6 +273,16 @@ class Translator:
             raise Untranslatable(f"the operand of the instruction at {rip:#x} is too far from its translation")
         return code[:place] + (new & 0xFFFFFFFF).to_bytes(4, "little") + code[place + 4 :]
 
+    def _selector(self, draft: _Draft, found: Found) -> bool:
+        """MOV r, CS or SS: the real RPL is 1 where the guest's is 0."""
+        start = prefix_count(found.code, long_mode=draft.block.context.wide)
+        register, rex = found.code[start + 1] & 7, found.code[start - 1 : start]
+        if register == encode.RSP or (draft.block.context.wide and rex and rex[0] & 0xF0 == 0x40):
+            return self._out(draft, found)
+        self._mark(draft, found.rip)
+        draft.code.extend(found.code + found.code[:start] + encode.decrement(register))
+        return False
+
     # --- near transfers -----------------------------------------------------------------------------------
 
     def _target(self, found: Found, context: Context) -> int | None:
@@ -393,10 +404,13 @@ class Translator:
         prefixes, modrm = bytearray(found.code[:start]), found.code[start + 1]
         rest = found.code[start + 2 :]
         memory, rm = modrm >> 6 != 3, modrm & 7
-        if (memory and ((rm == 4 and rest[0] & 7 == encode.RSP) or "[rip" in found.operands)) or (
-            not memory and rm == encode.RSP
-        ):
+        if (memory and rm == 4 and rest[0] & 7 == encode.RSP) or (not memory and rm == encode.RSP):
             return None
+        if "[rip" in found.operands:  # where this will be is not known yet, but what it means is
+            target = found.rip + len(found.code) + int.from_bytes(rest[:4], "little", signed=True)
+            if not encode.fits(encode.signed(target & (1 << 64) - 1, True)):
+                return None
+            modrm, rest = modrm & 0x38 | 4, b"\x25" + (target & 0xFFFFFFFF).to_bytes(4, "little")
         if context.wide:
             rex = prefixes.pop() if prefixes and prefixes[-1] & 0xF0 == 0x40 else 0x40
             prefixes.append(rex & ~4 | 8)

@@ -235,8 +235,8 @@ class Composer:
         """Map one 4 KiB page by an entry of a last-level table."""
         gfn = gpa // PAGE
         entry = self._physical.page(gfn)
-        if access.write and not entry & WRITABLE:
-            return Unbacked(gpa)
+        if (access.write and not entry & WRITABLE) or (access.fetch and entry & NO_EXECUTE):
+            return Unbacked(gpa)  # firmware takes no writes, and a device's window holds no code
         if access.write and gfn in self._watch.protected:
             self._watch.release(gfn)
         if not rights & WRITABLE or gfn in self._watch.protected:

@@ -16,14 +16,20 @@ from vlab.vmm.paging.shadow.registers import VirtualRegisters
 from vlab.vmm.paging.shadow.space import ShadowSpace
 
 _WRITE: Final = 2
+_OFFSET: Final = 0xFFF
 
 
 class GuestMmu(Mmu):
-    """Translates through the guest's tables, to host-physical addresses of its memory."""
+    """Translates through the guest's tables, to host-physical addresses of its memory.
+
+    Translations are kept until the guest has its processor forget them (AMD APM vol. 2, rev. 3.42, 5.5).
+    """
 
     def __init__(self, processor: Processor, space: ShadowSpace) -> None:
         super().__init__(processor.memory)
         self._space = space
+        self._kept: dict[tuple[int, bool, bool, bool], int] = {}
+        self._events = space.events
 
     def host_address(self, gpa: int, *, write: bool = False) -> int:
         """Give the host-physical address of ``gpa``; raises NestedFault where there is no memory for that."""
@@ -31,6 +37,31 @@ class GuestMmu(Mmu):
         if hpa is None:
             raise NestedFault(gpa, _WRITE if write else 0)
         return hpa
+
+
+    def translate(
+        self,
+        linear: int,
+        controls: PagingControls,
+        *,
+        write: bool = False,
+        user: bool = False,
+        fetch: bool = False,
+    ) -> int:
+        """Give the host-physical address of ``linear`` for one access, and set accessed and dirty bits.
+
+        Raises CpuFault and NestedFault.
+        """
+        if self._space.events != self._events:
+            self._events = self._space.events
+            self._kept.clear()
+        key = (linear >> 12, write, user, fetch)
+        frame = self._kept.get(key)
+        if frame is None or (write and self._space.protects(frame)):
+            hpa = super().translate(linear, controls, write=write, user=user, fetch=fetch)
+            self._kept[key] = hpa & ~_OFFSET
+            return hpa
+        return frame | linear & _OFFSET
 
 
 class GuestCore(LiveCore):

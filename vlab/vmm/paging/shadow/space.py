@@ -176,6 +176,11 @@ class ShadowSpace:
                 self._watch.release(gfn)
         return None if hpa is None else hpa | gpa & PAGE - 1
 
+    def protects(self, hpa: int) -> bool:
+        """Say whether a frame of RAM is one whose writes are watched; any that is may be at another address."""
+        gpa = hpa - self._memory.hpa
+        return gpa // PAGE in self._watch.protected or not self._memory.a20
+
     def written(self, gpa: int, size: int) -> None:
         """Follow a write by a device or the host, which no protection catches."""
         self._watch.written(gpa // PAGE, (gpa + size - 1) // PAGE)
