@@ -151,17 +151,35 @@ class Lookup:
         self.tail, self.bias = self.place, 0
         return links
 
-    def extend(self, target: int, start: int) -> Extension:
-        """Write the comparison with ``target`` for offset ``start``; the caller leads the old tail there."""
+    @property
+    def gated(self) -> bool:
+        """Whether it leads to code for interrupts on, for STI came before it."""
+        return self.context is not self.block.context
+
+    def _undo(self, bias: int) -> Undo:
+        """Give what puts the guest back; behind STI it is in the interrupt shadow."""
+        put_back = self.kind.undo(bias)
+
+        def in_shadow(cpu: VirtualCore) -> None:
+            put_back(cpu)
+            cpu.begin_shadow()
+
+        return in_shadow if self.gated else put_back
+
+    def extend(self, target: int, start: int, gate: int | None) -> Extension:
+        """Write the comparison with ``target`` for offset ``start``; the caller leads the old tail there.
+
+        gate: where it leads, if it is ``gated``.
+        """
         context, block = self.context, self.block
         positions = []
         code = b""
         if not self.targets:
             code = self.kind.enter
             positions.append(Position(start, self.rip, context, block))
-        positions.append(Position(start + bool(code), self.rip, context, block, self.kind.undo(self.bias)))
+        positions.append(Position(start + bool(code), self.rip, context, block, self._undo(self.bias)))
         code += encode.add(_RCX, self.bias - target, context.wide)
-        undo, self.bias = self.kind.undo(target), target
+        undo, self.bias = self._undo(target), target
         positions.append(Position(start + len(code), self.rip, context, block, undo))
         tail, call_out = self.miss()
         code += encode.jump_if_zero(len(tail))
@@ -169,11 +187,14 @@ class Lookup:
         positions.append(Position(self.tail + call_out, self.rip, context, block))
         positions.append(Position(self.tail + len(tail), self.rip, context, block, undo))
         code += tail + self.kind.hit(target)
-        link = Link(target, context, block, start + len(code))
-        positions.append(Position(link.place, target, context, block))
+        place = start + len(code)
+        link = Link(target, context, block, place if gate is None else gate)
+        positions.append(Position(place, target, context, block))
+        bits = context.bits
+        code += encode.hole(bits) if gate is None else encode.jump(place, gate, bits)
         self.targets.append(target)
         self.links.append(link)
-        return Extension(code + encode.hole(context.bits), positions, link, self.tail + call_out)
+        return Extension(code, positions, link, self.tail + call_out)
 
 
 class Extension(NamedTuple):

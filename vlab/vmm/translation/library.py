@@ -116,14 +116,17 @@ class Translations:
             return None
         if len(lookup.targets) == MOST:
             self._begin_anew(lookup)
-        tail, start = lookup.tail, self.cache.used
+        tail, start, hole = lookup.tail, self.cache.used, encode.hole(lookup.context.bits)
         try:
-            added = lookup.extend(target, start)
+            gate = self.cache.append_gate(hole) if lookup.gated else None
+            added = lookup.extend(target, start, gate)
             self.cache.append(added.code)
         except CacheFull:
             self.empty()
             return None
         self.map.code.add(added.positions)
+        if gate is not None:
+            self.map.gates.add([Position(gate, target, lookup.context, lookup.block)])
         self.map.stubs[added.call_out] = lookup
         self.map.stubs[added.link.place] = added.link
         self.cache.patch(tail, encode.jump(tail, start, lookup.context.bits))
