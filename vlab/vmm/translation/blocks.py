@@ -1,4 +1,4 @@
-"""What is known of the code in the cache: blocks, the links between them, and where in the guest each byte is.
+"""What is known of the code in the cache: blocks, links between them, and where in the guest each byte is.
 
 A *link* leads from one block to the next by a jump; as long as the next is not translated, a call-out stands
 in its place. A *segment* is a run of the cache with the guest's place of each instruction in it.
@@ -77,9 +77,9 @@ class Block:
     """A translated basic block.
 
     rip, linear: the guest's, of its first instruction. start, size: in the cache. source: bytes translated.
-    pages: where these are. elsewhere: linear address of an instruction that is not behind the others, 0 without
-    one. instructions: how many. transient: it is not found again, for its source may
-    change unnoticed. links: ways out. incoming: links that lead here.
+    pages: where these are. elsewhere: linear address of an instruction that is not behind the others, 0
+    without one. instructions: how many. transient: it is not found again, for its source may change unnoticed.
+    links: ways out. incoming: links that lead here.
     """
 
     rip: int

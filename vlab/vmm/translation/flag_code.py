@@ -33,8 +33,7 @@ def clear(_shop: Workshop, draft: Draft, found: Found) -> bool:
 
 
 def set_(shop: Workshop, draft: Draft, found: Found) -> bool:
-    """STI: the next instruction still runs where interrupts are off, then on with the code for interrupts on.
-    """
+    """STI: the next instruction runs where interrupts are off, then on with the code for interrupts on."""
     if draft.context.interrupts:
         draft.add(found.rip, _NOP)
         return False
@@ -82,8 +81,7 @@ def push(shop: Workshop, draft: Draft, found: Found) -> bool:
 
 
 def pop(shop: Workshop, draft: Draft, found: Found) -> bool:
-    """POPF: on with the code for what it does to the interrupt flag. The tests spoil flags that it sets anew.
-    """
+    """POPF: on with the code for what it does to the interrupt flag. Tests spoil flags that it sets anew."""
     stub = shop.stub(draft, found)
     assert stub is not None
     if len(found.code) != 1:

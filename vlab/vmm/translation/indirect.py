@@ -62,9 +62,9 @@ def near_return(released: int, wide: bool) -> Kind:
     return Kind(
         enter=swap,
         leave=lambda bias: encode.add(_RCX, bias, wide) + swap,
-        hit=lambda target: encode.move_constant(_RCX, target, wide)
-        + swap
-        + encode.drop(size + released, wide),
+        hit=lambda target: (
+            encode.move_constant(_RCX, target, wide) + swap + encode.drop(size + released, wide)
+        ),
         undo=undo,
     )
 
@@ -117,8 +117,8 @@ def call(load: bytes, back: int, wide: bool) -> Kind:
 class Lookup:
     """The lookup at one place. rip: the guest's, of the instruction. call_out: carries it out where it must.
 
-    place: offset of the instruction's translation. tail: of the code for "nothing matched", over which the next
-    comparison is written. bias: what the comparisons before have subtracted. targets, links: the known ones.
+    place: offset of the instruction's translation. tail: of the code for "nothing matched", over which the
+    next comparison is written. bias: what those before have subtracted. targets, links: the known ones.
     """
 
     rip: int
@@ -145,7 +145,7 @@ class Lookup:
         return encode.fits(number) and encode.fits(number - encode.signed(self.bias, True))
 
     def begin_anew(self) -> list[Link]:
-        """Forget the targets; give the links that led there. The caller leads the instruction to a call-out."""
+        """Forget the targets; give the links to them. The caller puts a call-out at ``place``."""
         links, self.links = self.links, []
         self.targets.clear()
         self.tail, self.bias = self.place, 0

@@ -12,14 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from vlab.isa.control import EFER, EFlags
 from vlab.isa.sensitive import Sensitive
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
-from vlab.machine import registers as reg
 from vlab.machine.clock import Clock
 from vlab.machine.code_reader import CodeReader
-from vlab.machine.core import CS_BASE
 from vlab.machine.faults import CpuFault
 from vlab.machine.machine import Machine
 from vlab.machine.mmu import NestedFault
@@ -34,33 +31,29 @@ from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
-from vlab.vmm.translation import accesses, context
-from vlab.vmm.translation.blocks import Block, CallOut, Link, Position, Stub
+from vlab.vmm.translation import accesses
+from vlab.vmm.translation.blocks import CallOut, Link, Stub
 from vlab.vmm.translation.code_cache import GATES
-from vlab.vmm.translation.context import Context
 from vlab.vmm.translation.core import TranslatedCore
+from vlab.vmm.translation.crossing import Crossing
 from vlab.vmm.translation.indirect import Lookup
 from vlab.vmm.translation.library import Translations
 from vlab.vmm.translation.source import PATIENT
 from vlab.vmm.translation.translator import Untranslatable
-from vlab.vmm.translation.window import HIGH, LOW, WRAPPED, Window
+from vlab.vmm.translation.window import Window
 from vlab.vmm.verdicts import RESUME, Inject, Verdict
 
 _CALL_OUT: Final = SvmExit.EXCP_DE + Vector.GP
 _FETCH: Final = SvmExit.EXCP_DE + Vector.PF
 _EXCEPTIONS: Final = frozenset(range(SvmExit.EXCP_DE, SvmExit.EXCP_DE + 32)) - {_FETCH}
 _WINDOW: Final = exits.InterruptWindow()
-_VM, _RF, _LMA = EFlags.VM.mask, EFlags.RF.mask, EFER.LMA.mask
-_ONE, _BOTH, _BEHIND = (LOW,), (LOW, HIGH), (LOW, WRAPPED)
-_32: Final = (1 << 32) - 1
-_64: Final = (1 << 64) - 1
 
 
 class BinaryTranslation(DeprivilegedMonitor):
     """One virtual machine whose kernel is translated. ``translations``: what there is in the cache.
 
-    ``cpu``: the guest's processor. Whenever the guest does not execute, its registers are the guest's own:
-    ``_leave_cache`` and ``_enter_cache`` change RIP from that of the translation to the guest's and back.
+    ``window``, ``crossing``: where the processor executes them, and its ways in and out. ``faulting``:
+    accesses that keep faulting.
     """
 
     name: ClassVar[str] = "binary-translation"
@@ -87,15 +80,12 @@ class BinaryTranslation(DeprivilegedMonitor):
         self.window = Window(machine, self.translations.cache, space, paging.registers)
         self.faulting = accesses.Faulting()
         self._memory_bus = accesses.MemoryBus(board.memory_windows, memory, space, self.translations.source)
-        self._reader, self._guest_reader = processor.code, CodeReader(self.cpu, processor.memory, self.cpu.mmu)
+        self._reader = processor.code
+        self._guest_reader = CodeReader(self.cpu, processor.memory, self.cpu.mmu)
         self._guest_reader.exact = True
-        self._words, self._words32 = processor.registers, processor.registers32
-        self._kept: tuple[int, Context, int, Block] | None = None
+        self.crossing = Crossing(processor, self.cpu, self.emulator, paging, self.translations, self.window)
         self._stub: Stub | None = None
-        self._from: Position | None = None
-        self._breakpoints: frozenset[int] = frozenset()
         self._call_outs: dict[int, exits.CallOut] = {}
-        self.cpu.locate = self._locate
         shadow_written = memory.on_written
 
         def written(gpa: int, size: int) -> None:
@@ -115,33 +105,24 @@ class BinaryTranslation(DeprivilegedMonitor):
         super()._keep_registers()
         self.processor.code = self._reader
 
-    # --- in and out of the cache --------------------------------------------------------------------------
+    # --- running ------------------------------------------------------------------------------------------
 
     def _execute(self) -> None:
-        if not self._enter_cache():
+        if not self._go_on():
             return
         try:
             super()._execute()
         finally:
             if self.cpu.in_cache:
-                self._leave_cache()
+                self.crossing.leave()
 
-    def _translates(self) -> bool:
-        """Whether what the guest executes next must be translated."""
-        cpu = self.cpu
-        if self._words[reg.EFLAGS] & _VM:
-            return False
-        return cpu.cpl < 3 or cpu.iopl > 0 or not cpu.interrupt_flag
-
-    def _enter_cache(self) -> bool:
-        """Put the processor where the guest's next instruction is; False when the guest is not to run on."""
-        self._follow_shape()
-        while self._translates():
-            self.translations.source.follow()
-            now = context.current(self.cpu)
+    def _go_on(self) -> bool:
+        """Have the processor execute what the guest executes next; False when it is not to run on."""
+        crossing = self.crossing
+        crossing.follow_shape()
+        while crossing.translates():
             try:
-                self._meet_breakpoint(self._linear(self._words[reg.RIP], now))
-                offset = self._find(self._words[reg.RIP], now)
+                crossing.enter(hold_gates=self.board.interrupt)
             except CpuFault as fault:
                 self._follow(Inject(fault.event()))
             except NestedFault as miss:
@@ -149,116 +130,31 @@ class BinaryTranslation(DeprivilegedMonitor):
             except Untranslatable as why:
                 self._follow(self._failed(str(why)))
             else:
-                self._go(offset, now)
                 return True
             if self._stop is not None or self.halted:
                 return False
-            self._follow_shape()
-        self.window.shut(self._places)
-        if self.paging.space.stale:
-            self.paging.flush()
+            crossing.follow_shape()
+        crossing.run_directly()
         return True
-
-    def _meet_breakpoint(self, linear: int) -> None:
-        """Raise #DB before an instruction with a breakpoint, unless RFLAGS.RF says to go on (APM2 13.1.4)."""
-        breakpoints = self.processor.breakpoints
-        if breakpoints.on_code is not self._breakpoints:
-            self._breakpoints = breakpoints.on_code
-            self.translations.stop_at(self._breakpoints)
-            self._kept = None
-        if linear not in self._breakpoints:
-            return
-        if self._words[reg.EFLAGS] & _RF:
-            self._words[reg.EFLAGS] &= ~_RF
-            return
-        self.cpu.dr6 = self.cpu.dr6 & ~0xF | breakpoints.at(linear)
-        raise CpuFault(Vector.DB)
-
-    @property
-    def _places(self) -> tuple[int, ...]:
-        """Where the window must be."""
-        if self.paging.registers.efer & _LMA:
-            return _BOTH
-        return _BEHIND if self._words[CS_BASE] > LOW else _ONE
-
-    def _follow_shape(self) -> None:
-        """Have the processor be in long mode, where the window is, but for virtual-8086 mode."""
-        registers, wanted = self.paging.registers, not self._words[reg.EFLAGS] & _VM
-        if registers.always_long != wanted:
-            self.window.shut(self._places)
-            registers.always_long = wanted
-            self.paging.space.crown(wanted)
-            self.emulator.put_registers(translation=True)
-
-    def _find(self, rip: int, now: Context) -> int:
-        """Give where in the cache the guest goes on."""
-        kept = self._kept
-        if kept is not None and kept[0] == rip and kept[1] is now and kept[3].alive:
-            return kept[2]
-        return self.translations.block(rip, self._linear(rip, now), now).start
-
-    def _linear(self, rip: int, now: Context) -> int:
-        return rip if now.wide else rip + self._words[CS_BASE] & _32
-
-    def _go(self, offset: int, now: Context) -> None:
-        if self.translations.emptied:
-            self.translations.emptied = False
-            self.window.forget_all()
-        self.window.admit(self._places, gates=now.interrupts or not self.board.interrupt)
-        if self.paging.space.stale:
-            self.paging.flush()
-        words = self._words
-        words[reg.RIP] = HIGH + offset if now.wide else LOW + offset - words[CS_BASE] & _32
-        self.cpu.in_cache = True
-
-    def _offset(self, rip: int) -> int:
-        """Give the offset in the cache of a RIP there."""
-        return rip - HIGH if rip >= HIGH else (rip + self._words[CS_BASE] & _32) - LOW
-
-    def _locate(self, rip: int) -> int:
-        return self.translations.position(self._offset(rip)).rip
-
-    def _leave_cache(self) -> None:
-        """Have the guest's own RIP and interrupt flag in place, wherever in its translation it is."""
-        cpu, words = self.cpu, self._words
-        offset = self._offset(words[reg.RIP])
-        position = self._from = self.translations.position(offset)
-        cpu.in_cache = False
-        words[reg.RIP] = position.rip
-        cpu.interrupt_flag = position.context.interrupts
-        if position.undo is None:
-            self._kept = position.rip, position.context, offset, position.block
-        else:
-            self._kept = None
-            position.undo(cpu)
-
-    def _leave_at(self, rip: int, now: Context) -> None:
-        """The same at a call-out, where it is known."""
-        cpu = self.cpu
-        cpu.in_cache = False
-        self._kept = self._from = None
-        self._words[reg.RIP] = rip
-        cpu.interrupt_flag = now.interrupts
 
     # --- exits --------------------------------------------------------------------------------------------
 
     def _serve(self, code: int) -> bool:
+        crossing = self.crossing
         if not self.cpu.in_cache:
-            self._from = self._kept = None
-            return super()._serve(code) and self._enter_cache()
-        stub = None
-        offset = self._offset(self._words[reg.RIP])
-        if code == _CALL_OUT:
-            stub = self.translations.map.stubs.get(offset)
+            crossing.forget()
+            return super()._serve(code) and self._go_on()
+        offset = crossing.offset
+        stub = self.translations.map.stubs.get(offset) if code == _CALL_OUT else None
         if stub is None:
-            self._leave_cache()
+            crossing.leave()
             if code == _FETCH and offset >= GATES:
                 self._count(_WINDOW)  # the gates are shut, for an interrupt waits for this
                 return False
-            return super()._serve(code) and self._enter_cache()
+            return super()._serve(code) and self._go_on()
         self._stub = stub
-        self._leave_at(stub.rip, stub.context)
-        return self._trap(self._exit_of(stub)) and self._enter_cache()
+        crossing.leave_at(stub)
+        return self._trap(self._exit_of(stub)) and self._go_on()
 
     def _exit_of(self, stub: Stub) -> Exit:
         if isinstance(stub, Link):
@@ -277,7 +173,7 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _decode(self, code: int) -> Exit:
         """A fault in a translation is the guest's own; what is sensitive is not there any more."""
-        if self._from is not None and code in _EXCEPTIONS and not self._is_time_stamp(code):
+        if self.crossing.left is not None and code in _EXCEPTIONS and not self._is_time_stamp(code):
             return exits.ExceptionExit(code - SvmExit.EXCP_DE, self.processor.info1)
         return super()._decode(code)
 
@@ -295,7 +191,7 @@ class BinaryTranslation(DeprivilegedMonitor):
                 stub = self._stub
                 assert isinstance(stub, CallOut)
                 return self._access_slowly(stub) if stub.trapped is None else self._carry_out(stub)
-            case exits.PageFault(address, code) if self._from is not None:
+            case exits.PageFault(address, code) if self.crossing.left is not None:
                 return self._fault(address, accesses.is_write(code))
             case _:
                 return super().handle(exit_)
@@ -313,7 +209,7 @@ class BinaryTranslation(DeprivilegedMonitor):
             verdict = self._carry_out(stub.call_out)
             if verdict is not RESUME or self.processor.step_due:
                 return verdict
-            link = translations.learn(stub, self._words[reg.RIP])
+            link = translations.learn(stub, self.cpu.rip)
         else:
             assert isinstance(stub, Link)
             link = stub
@@ -322,7 +218,9 @@ class BinaryTranslation(DeprivilegedMonitor):
         if link is not None:
             translations.source.follow()
             try:
-                target = translations.block(link.rip, self._linear(link.rip, link.context), link.context)
+                target = translations.block(
+                    link.rip, self.crossing.linear(link.rip, link.context), link.context
+                )
             except (CpuFault, NestedFault, Untranslatable):
                 return RESUME  # and the way in tells
             if link.block.alive and not link.block.transient:
@@ -356,7 +254,7 @@ class BinaryTranslation(DeprivilegedMonitor):
         if source.writes.get(gfn, 0) < PATIENT or not source.covers(gfn):
             return None
         if accesses.operand_of(self.processor.fetch(), cpu) is None:
-            position = self._from
+            position = self.crossing.left
             assert position is not None
             if any(page.gfn == gfn for page in position.block.pages):
                 source.loosen(gfn)  # it would be translated, protected and written to for ever
@@ -370,7 +268,8 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _access_slowly(self, stub: CallOut) -> Verdict:
         """An access that kept faulting, and is a call-out now."""
-        found, linear = accesses.operand_of(self.processor.fetch(), self.cpu), self._linear(stub.rip, stub.context)
+        found = accesses.operand_of(self.processor.fetch(), self.cpu)
+        linear = self.crossing.linear(stub.rip, stub.context)
         try:
             if found is None or (self._is_plain(found) and self.faulting.regret(linear)):
                 self.translations.speed_up(stub.block, linear)
@@ -387,10 +286,10 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _note_persistent(self) -> None:
         """Note that an instruction faulted for which faulting is the rule."""
-        position = self._from
+        position = self.crossing.left
         if position is None:
             return
-        linear = self._linear(position.rip, position.context)
+        linear = self.crossing.linear(position.rip, position.context)
         if self.faulting.note(linear):
             self.translations.slow_down(position.block, linear)
 
@@ -410,7 +309,7 @@ class BinaryTranslation(DeprivilegedMonitor):
     def _forget_translations(self) -> None:
         self.translations.empty()
         self.faulting.clear()
-        self._kept = None
+        self.crossing.forget()
 
     def close(self) -> None:
         """Give all memory back."""

@@ -45,13 +45,11 @@ class Found(NamedTuple):
     operands: str
 
 
-_CONDITIONS: Final = {
-    name: number
-    for number, names in enumerate(
-        ("jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja", "js", "jns", "jp", "jnp", "jl", "jge", "jle", "jg")
-    )
-    for name in names.split()
-}
+_CONDITIONS: Final = (
+    "jo", "jno", "jb", "jae", "je", "jne", "jbe", "ja",
+    "js", "jns", "jp", "jnp", "jl", "jge", "jle", "jg",
+)  # fmt: skip
+"""By their number in the opcode."""
 _LOOPS: Final = ("loop", "loope", "loopne", "jcxz", "jecxz", "jrcxz")
 _OUT: Final = (
     "hlt", "clts", "lmsw", "smsw", "lgdt", "lidt", "lldt", "ltr", "sgdt", "sidt", "sldt", "str", "lar", "lsl",
@@ -136,7 +134,7 @@ def _is_relative(modrm: int, bits: int) -> bool:
 
 def condition(name: str) -> int:
     """Give the number of a Jcc's condition, as in its opcode."""
-    return _CONDITIONS[name]
+    return _CONDITIONS.index(name)
 
 
 @lru_cache(maxsize=4096)
