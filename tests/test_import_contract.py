@@ -1,8 +1,8 @@
 """The import contract: which part of vlab may know which, and who alone may touch the emulator.
 
-From the top: cli -> (bench | grading | widgets | jupyter) -> session -> vmm -> (devices | machine | guests)
--> trace -> isa. A part may import what lies below it, never what lies above or beside it. All imports count,
-also those inside functions and under TYPE_CHECKING: a cycle that is hidden is still a cycle.
+From the top: cli -> (bench | compare | grading | widgets | jupyter) -> session -> facts -> vmm -> (devices | machine |
+guests) -> trace -> isa. A part may import what lies below it, never what lies above or beside it. All imports
+count, also those inside functions and under TYPE_CHECKING: a cycle that is hidden is still a cycle.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ PACKAGE = ROOT / "vlab"
 #: Parts in one tuple are siblings. `errors` and `paths` lie below all; the facts of x86 do without them.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("bench", "grading", "widgets", "jupyter"),
+    ("bench", "compare", "grading", "widgets", "jupyter"),
     ("session",),
+    ("facts",),
     ("vmm",),
     ("devices", "machine", "guests"),
     ("trace",),

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from vlab.errors import UnusableInput
+from vlab.facts import Facts
 from vlab.guests.catalogue import Guest, find
 from vlab.guests.loaders import Loaded
 from vlab.isa.state import CpuState
@@ -33,7 +34,6 @@ from vlab.vmm.lifetime import let_go, mind_the_exit, release
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.runner import Runner
 from vlab.vmm.shared_machine import Machine
-from vlab.vmm.silent import Silent
 from vlab.vmm.snapshot import Snapshot, Snapshots, state_hash
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.walks import GuestWalk
@@ -46,11 +46,11 @@ __all__ = ["VM", "Machine", "Stop", "StopKind"]
 Until = str | Callable[["VM"], bool] | None
 
 
-class VM:
+class VM(Facts):
     """A guest under a monitor.
 
-    guest: a catalogue name or the path of an image. monitor: "none", "trap-emulate", "paravirtual" or
-    "hardware". paging: "direct", "nested", "shadow" or a strategy of your own; None takes the monitor's
+    guest: a catalogue name or the path of an image. monitor: "none", "trap-emulate", "binary-translation",
+    "paravirtual" or "hardware". paging: "direct", "nested", "shadow" or a strategy of your own; None takes the monitor's
     first. memory: bytes or text such as "128M", None for what suits the guest. initrd, disk: files. append:
     added to the guest's command line. clock: "deterministic" or "realtime". trace: "off", "counters" or
     "full", with at most trace_capacity records.
@@ -278,52 +278,6 @@ class VM:
     def exits(self) -> Exits:
         """The exits so far: ``by_reason()``, ``frame()``, indexing."""
         return self._exits
-
-    @property
-    def monitor(self) -> str:
-        """The monitor's name."""
-        return self._monitor.name
-
-    @property
-    def silent(self) -> tuple[Silent, ...]:
-        """Sensitive instructions that did not trap and did something else: under trap-and-emulate alone."""
-        return tuple(self._monitor.silent)
-
-    @property
-    def paging(self) -> str:
-        """The paging strategy's name."""
-        return self._monitor.paging_name
-
-    @property
-    def clock(self) -> str:
-        """The clock's name."""
-        return self._monitor.clock.name
-
-    @property
-    def memory_bytes(self) -> int:
-        """The guest's memory in bytes."""
-        return self._monitor.memory.size
-
-    @property
-    def virtual_time_ns(self) -> int:
-        """Virtual nanoseconds since power-on."""
-        return self._monitor.clock.now()
-
-    @property
-    def blocks(self) -> int | None:
-        """Basic blocks that the machine's processor entered, None where nothing counts them."""
-        stops = self._monitor.processor.engine.stops
-        return stops.words[0] if stops.counts else None
-
-    @property
-    def interrupts_delivered(self) -> int:
-        """External interrupts that the guest took."""
-        return self._monitor.interrupts_delivered
-
-    @property
-    def machine(self) -> HardwareMachine:
-        """The computer underneath."""
-        return self._monitor.machine
 
     @property
     def memory(self) -> memoryview:

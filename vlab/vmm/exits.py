@@ -155,8 +155,7 @@ class CallOut:
 
 @dataclass(frozen=True, slots=True)
 class CacheMiss:
-    """Translated code leads to where no translation is yet. rip: the guest's. lookup: 1 when it was indirect.
-    """
+    """Translated code leads to where no translation is. rip: the guest's. lookup: 1 when it was indirect."""
 
     rip: int
     lookup: int

@@ -123,12 +123,16 @@ class Segments:
         self._starts.append(positions[0].offset)
         self._positions.append(positions)
 
+    def run(self, offset: int) -> list[Position]:
+        """Give the run that ``offset`` is in; none before the first."""
+        run = bisect_right(self._starts, offset) - 1
+        return self._positions[run] if run >= 0 else []
+
     def find(self, offset: int) -> Position | None:
         """Give the last position at or before ``offset``."""
-        run = bisect_right(self._starts, offset) - 1
-        if run < 0:
+        positions = self.run(offset)
+        if not positions:
             return None
-        positions = self._positions[run]
         return positions[bisect_right(positions, offset, key=_offset) - 1]
 
     def clear(self) -> None:
@@ -142,11 +146,16 @@ def _offset(position: Position) -> int:
 
 
 class BlockMap:
-    """The blocks there are, by the guest's address and context; ``stubs`` by the offset of their call-out."""
+    """The blocks there are, by the guest's address and context; ``stubs`` by the offset of their call-out.
+
+    ``starts``, ``hits``: offsets at which blocks begin, and where a lookup goes on that has found its target.
+    """
 
     def __init__(self) -> None:
         self.blocks: dict[int, Block] = {}
         self.stubs: dict[int, Stub] = {}
+        self.starts: set[int] = set()
+        self.hits: set[int] = set()
         self.code: Final = Segments()
         self.gates: Final = Segments()
 
@@ -160,5 +169,7 @@ class BlockMap:
             block.alive = False
         self.blocks.clear()
         self.stubs.clear()
+        self.starts.clear()
+        self.hits.clear()
         self.code.clear()
         self.gates.clear()

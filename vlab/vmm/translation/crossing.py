@@ -31,8 +31,8 @@ _32: Final = (1 << 32) - 1
 class Crossing:
     """For one guest.
 
-    ``left``: where the translation was that was last left; None where that was at a call-out, or the guest did
-    not execute one.
+    ``left``: where the translation was that was last left; None where that was at a call-out, or the guest
+    did not execute one. ``entries``: how often the cache was entered.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Crossing:
         self._kept: tuple[int, Context, int, Block] | None = None
         self._breakpoints: frozenset[int] = frozenset()
         self.left: Position | None = None
+        self.entries = 0
         cpu.locate = self._locate
 
     def forget(self) -> None:
@@ -106,6 +107,7 @@ class Crossing:
         if self._paging.space.stale:
             self._paging.flush()
         words = self._words
+        self.entries += 1
         words[reg.RIP] = HIGH + offset if now.wide else LOW + offset - words[CS_BASE] & _32
         self._cpu.in_cache = True
 

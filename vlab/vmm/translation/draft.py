@@ -113,6 +113,7 @@ class Draft:
         block.pages = tuple(self.pages)
         self._cache.append(self.code)
         self._map.code.add(self._positions)
+        self._map.starts.add(block.start)
         if not block.transient:
             self._map.blocks[block.key] = block
             for page in self.pages:

@@ -185,7 +185,8 @@ class Lookup:
         code += encode.jump_if_zero(len(tail))
         self.tail = start + len(code)
         positions.append(Position(self.tail + call_out, self.rip, context, block))
-        positions.append(Position(self.tail + len(tail), self.rip, context, block, undo))
+        hit = self.tail + len(tail)
+        positions.append(Position(hit, self.rip, context, block, undo))
         code += tail + self.kind.hit(target)
         place = start + len(code)
         link = Link(target, context, block, place if gate is None else gate)
@@ -194,13 +195,17 @@ class Lookup:
         code += encode.hole(bits) if gate is None else encode.jump(place, gate, bits)
         self.targets.append(target)
         self.links.append(link)
-        return Extension(code, positions, link, self.tail + call_out)
+        return Extension(code, positions, link, self.tail + call_out, hit)
 
 
 class Extension(NamedTuple):
-    """A comparison more: its code, where the guest is in it, where it leads, where it calls the monitor."""
+    """A comparison more: its code, where the guest is in it, where it leads.
+
+    call_out, hit: offsets of where it calls the monitor, and of where it goes on with the target found.
+    """
 
     code: bytes
     positions: list[Position]
     link: Link
     call_out: int
+    hit: int

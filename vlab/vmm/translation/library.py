@@ -22,7 +22,8 @@ from vlab.vmm.translation.translator import Translator
 class Counts:
     """What was done so far: blocks translated, with their instructions and bytes, and the bytes made of them.
 
-    links: jumps from block to block that were put in afterwards. targets: those of indirect jumps that a
+    links: jumps from block to block that were put in afterwards. unlinked: ends of blocks that led to the
+    monitor for want of one. targets: those of indirect jumps that a
     lookup knows. misses: lookups that ended at the monitor. dropped: blocks whose source changed. slow:
     instructions translated anew because they kept faulting. flushes: how often the cache was emptied.
     """
@@ -34,6 +35,7 @@ class Counts:
     links: int = 0
     targets: int = 0
     misses: int = 0
+    unlinked: int = 0
     dropped: int = 0
     slow: int = 0
     flushes: int = 0
@@ -128,6 +130,7 @@ class Translations:
         if gate is not None:
             self.map.gates.add([Position(gate, target, lookup.context, lookup.block)])
         self.map.stubs[added.call_out] = lookup
+        self.map.hits.add(added.hit)
         self.map.stubs[added.link.place] = added.link
         self.cache.patch(tail, encode.jump(tail, start, lookup.context.bits))
         lookup.block.links.append(added.link)

@@ -213,6 +213,7 @@ class BinaryTranslation(DeprivilegedMonitor):
         else:
             assert isinstance(stub, Link)
             link = stub
+            translations.counts.unlinked += 1
             if link.via is not None:
                 self.processor.engine.uncount_block()  # the jump leads past its way out once it is linked
         if link is not None:

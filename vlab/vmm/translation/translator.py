@@ -127,7 +127,7 @@ class Translator(Workshop):
         new = encode.signed(there - (base(draft.bits) + draft.place) & _64, True)
         if not encode.fits(new):
             raise Untranslatable(
-                f"the operand of {found.name} {found.operands} at {found.rip:#x} is out of a translation's reach"
+                f"the operand of {found.operands} at {found.rip:#x} is out of its translation's reach"
             )
         return code[:place] + (new & 0xFFFFFFFF).to_bytes(4, "little") + code[place + 4 :]
 
