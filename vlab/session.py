@@ -50,10 +50,10 @@ class VM(Facts):
     """A guest under a monitor.
 
     guest: a catalogue name or the path of an image. monitor: "none", "trap-emulate", "binary-translation",
-    "paravirtual" or "hardware". paging: "direct", "nested", "shadow" or a strategy of your own; None takes the monitor's
-    first. memory: bytes or text such as "128M", None for what suits the guest. initrd, disk: files. append:
-    added to the guest's command line. clock: "deterministic" or "realtime". trace: "off", "counters" or
-    "full", with at most trace_capacity records.
+    "paravirtual" or "hardware". paging: "direct", "nested", "shadow" or a strategy of your own; None takes
+    the monitor's first. memory: bytes or text such as "128M", None for what suits the guest. initrd, disk:
+    files. append: added to the guest's command line. clock: "deterministic" or "realtime". trace: "off",
+    "counters" or "full", with at most trace_capacity records.
     history: remember the way, so that going back is quick from anywhere. machine: a ``Machine`` to share.
     Raises UnusableInput, with one line that says what to do.
 

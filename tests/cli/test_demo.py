@@ -63,6 +63,75 @@ def test_json_has_one_object_for_each_monitor_and_paging(demo: Lab, tmp_path: Pa
     assert written[0]["exits"]["by_reason"]["IOIO"] == 40
 
 
+def test_the_table_shows_result_share_and_cycles_beside_the_exits(demo: Lab) -> None:
+    lines = demo.command("demo").out.splitlines()
+    rows = [line.split() for line in lines if line.startswith("hardware ")]
+    assert rows[0][:3] == ["hardware", "nested", "yes"]
+    result, alone, exits, megacycles = rows[0][3:7]
+    assert re.fullmatch("[0-9a-f]{6}", result)
+    assert (alone, exits, megacycles) == ("96.4%", "44", "0.2")
+    assert "wren selftest" in [line.rstrip() for line in lines]
+
+
+def test_json_has_the_result_the_share_without_the_monitor_and_modelled_cycles(
+    demo: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "demo.json"
+    assert demo.command("demo", "--json", file).status == 0
+    bare, nested, shadow = json.loads(file.read_text())
+    assert bare["result_hash"] == nested["result_hash"] == shadow["result_hash"]
+    assert re.fullmatch("[0-9a-f]{16}", bare["result_hash"])
+    assert nested["share_without_monitor"] == 1 - 44 / 1234
+    own = round(1234 * 6 * 0.42)
+    cycles = nested["modelled_cycles"]
+    assert (cycles["generation"], cycles["guest"], cycles["sure"]) == ("nehalem", own, "estimated")
+    assert cycles["total"] == pytest.approx(cycles["guest"] + cycles["exits"], abs=1)
+
+
+def test_the_result_is_another_one_with_another_console_or_ending(demo: Lab, tmp_path: Path) -> None:
+    def differently(vm: FakeVM) -> Iterator[Step]:
+        yield "all well\r\n" if vm.paging != "nested" else "not so well\r\n"
+        yield Stop(StopKind.EXIT, "success", 1 if vm.paging == "shadow" else 0)
+
+    demo.guests["wren"] = differently
+    file = tmp_path / "demo.json"
+    assert demo.command("demo", "--json", file).status == 1
+    assert len({each["result_hash"] for each in json.loads(file.read_text())}) == 3
+
+
+def test_where_nothing_counts_blocks_there_is_neither_share_nor_model(
+    demo: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeVM.__init__
+
+    def without_blocks(vm: FakeVM, *arguments: object, **options: object) -> None:
+        made(vm, *arguments, **options)  # type: ignore[arg-type]
+        vm.blocks = None  # type: ignore[assignment]
+
+    monkeypatch.setattr(FakeVM, "__init__", without_blocks)
+    file = tmp_path / "demo.json"
+    result = demo.command("demo", "--json", file)
+    assert result.status == 0
+    assert all(
+        each["share_without_monitor"] is None and each["modelled_cycles"] is None
+        for each in json.loads(file.read_text())
+    )
+    assert re.search(r"nested +yes +[0-9a-f]{6} +- +44 +- ", result.out)
+
+
+def test_the_table_fits_80_columns(demo: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    table = demo.command("demo").out.partition("Equivalence")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+
+
+def test_the_help_explains_the_columns(demo: Lab) -> None:
+    text = demo.command("demo", "--help").out
+    for word in ("result", "alone", "Mcyc", "blocks minus exits", "vlab nanobench"):
+        assert word in text
+
+
 def test_a_different_console_is_a_difference_and_shows_the_line(demo: Lab, tmp_path: Path) -> None:
     def sees_the_monitor(vm: FakeVM) -> Iterator[Step]:
         yield "start\r\n"
@@ -87,6 +156,25 @@ def test_a_different_final_state_is_a_difference(demo: Lab, monkeypatch: pytest.
     result = demo.command("demo")
     assert result.status == 1
     assert "hello under hardware/nested differs from none/direct in its final state" in result.err
+
+
+def test_under_binary_translation_time_is_another_and_only_console_and_ending_are_compared(
+    demo: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = [*WAYS, ("binary-translation", "shadow")]
+    monkeypatch.setattr(sys.modules["vlab.vmm.monitors"], "available", lambda: ways)
+    translated = "binary-translation"
+    monkeypatch.setattr(FakeVM, "state_hash", lambda vm: translated if vm.monitor == translated else "5eed")
+    assert demo.command("demo").status == 0
+
+    def sees_the_monitor(vm: FakeVM) -> Iterator[Step]:
+        yield "translated" if vm.monitor == translated else "all well\r\n"
+        yield Stop(StopKind.EXIT, "success", 0)
+
+    demo.guests["rings"] = sees_the_monitor
+    result = demo.command("demo")
+    assert result.status == 1
+    assert "rings under binary-translation/shadow differs from none/direct in its console" in result.err
 
 
 def fails_under_trap_emulate(*silent: str) -> Program:

@@ -16,7 +16,9 @@ from vlab import __version__
 from vlab.cli import cli
 from vlab.errors import VlabError
 
-COMMANDS = ["bench", "demo", "doctor", "guests", "lab", "matrix", "run", "trace"]
+COMMANDS = [
+    "bench", "demo", "doctor", "guests", "hybrid", "lab", "matrix", "nanobench", "run", "sweep", "trace",
+]  # fmt: skip
 
 
 def test_there_are_exactly_the_commands_of_this_release() -> None:

@@ -13,7 +13,7 @@ from vlab.guests import catalogue, index, loaders, store
 from vlab.guests.loaders import Kind
 from vlab.paths import cache_directory, data_directory
 
-BUNDLED = ["hello", "rings", "longmode", "selftest", "wren", "wren-paravirt", "tripfault", "spin"]
+BUNDLED = ["hello", "rings", "longmode", "selftest", "wren", "wren-paravirt", "sweep", "tripfault", "spin"]
 
 
 @pytest.fixture(autouse=True)

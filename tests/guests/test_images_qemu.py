@@ -106,3 +106,15 @@ def test_spin_never_ends_by_itself() -> None:
     result = run("spin", until="for ever")
     assert result.console == "spin: jumping to myself, for ever\n"
     assert result.status is None
+
+
+@pytest.mark.parametrize("large", [0, 1])
+def test_sweep_has_the_digests_that_it_has_here(large: int) -> None:
+    import vlab
+
+    command_line = f"pages=300 rounds=4 touches=100 updates=9 large={large}"
+    result = run("sweep", command_line=command_line)
+    assert result.status == 0, result.console
+    with vlab.VM("sweep", append=command_line, monitor="none") as vm:
+        vm.run(timeout=30)
+        assert result.console == vm.console.text.replace("\r", "")

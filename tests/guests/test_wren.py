@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import re
 import struct
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 import vlab
 from tests.guests.qemu import Result, Script, boot, needs_qemu
+from vlab.compare import hybrid
 from vlab.guests.recipes import IMAGES
 from vlab.session import StopKind
 
+DATA, NOTE = random.Random(7).randbytes(21_003), b"here\n"
 WAYS = [("none", "direct"), ("hardware", "nested"), ("hardware", "shadow")]
 WREN = IMAGES / "wren.elf"
 DISK = IMAGES / "wren.img"
@@ -186,6 +190,82 @@ def test_the_disk_holds_whole_reads_and_the_kernel_behind_the_first_8_kib() -> N
     assert disk.find(struct.pack("<I", 0x1BADB002)) == 8192
 
 
+# --- files on a disk ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A tar file with a file of some pages and a bit, and others."""
+    path = tmp_path / "disk.tar"
+    path.write_bytes(hybrid.archive({"empty": b"", "data": DATA, "welcome": b"not this one", "note": NOTE}))
+    return path
+
+
+ON_DISK = (
+    ("cat note", "here\n"),
+    ("cat welcome", "wren: a small kernel, written to be read.\nType ls to see its programs.\n"),
+    ("sum data", f"sum: data has {len(DATA)} bytes, {hybrid.checksum(DATA):x}\n"),
+    ("sum empty", "sum: empty has 0 bytes, 0\n"),
+    ("rm note", "rm: note cannot be removed\n"),
+    ("cat data | wc > count", ""),
+    ("sum note", f"sum: note has {len(NOTE)} bytes, {hybrid.checksum(NOTE):x}\n"),
+)
+"""What is typed, and what the programs answer when there is a disk; a file of the RAM disk goes first."""
+
+
+def assert_read(vm: vlab.VM) -> None:
+    for line, answer in ON_DISK:
+        assert vm.run(until="$ ", timeout=60).kind is StopKind.EXPECTED, transcript(vm)
+        vm.send(line + "\n")
+        assert vm.run(until=answer.replace("\n", "\r\n") or "\n", timeout=60).kind is StopKind.EXPECTED, line
+
+
+@pytest.mark.parametrize("driver", ["ata", "vlab"])
+@pytest.mark.parametrize(("monitor", "paging"), WAYS)
+def test_files_on_a_disk_are_read_by_either_driver(
+    driver: str, monitor: str, paging: str, archive: Path
+) -> None:
+    with vlab.VM("wren", monitor=monitor, paging=paging, disk=archive, append=f"disk={driver}") as vm:
+        assert_read(vm)
+
+
+@pytest.mark.parametrize("paging", ["direct", "shadow"])
+def test_the_paravirtual_kernel_reads_them_by_hypercall(paging: str, archive: Path) -> None:
+    with vlab.VM(
+        "wren-paravirt", monitor="paravirtual", paging=paging, disk=archive, append="disk=yes"
+    ) as vm:
+        assert_read(vm)
+
+
+@pytest.mark.parametrize("driver", ["ata", "vlab", "floppy"])
+def test_a_driver_without_its_disk_says_so_and_the_kernel_goes_on(driver: str) -> None:
+    with vlab.VM("wren", monitor="none", append=f"disk={driver} echo=on") as vm:
+        assert vm.run(timeout=60).exit_code == 0
+        assert transcript(vm) == f"wren: hello\nthere is no disk for the driver {driver}\non\n"
+
+
+def test_a_disk_that_is_no_archive_adds_no_files() -> None:
+    with (
+        vlab.VM("wren", monitor="none", disk=DISK, append="disk=ata ls") as vm,
+        vlab.VM("wren", append="ls") as bare,
+    ):
+        assert vm.run(timeout=60).exit_code == bare.run(timeout=60).exit_code == 0
+        assert transcript(vm) == transcript(bare)
+
+
+def test_a_snapshot_in_the_middle_of_a_sector_goes_on(archive: Path) -> None:
+    def reading() -> vlab.VM:
+        return vlab.VM("wren", monitor="hardware", disk=archive, append="disk=ata sum=data")
+
+    with reading() as vm, reading() as other:
+        vm.run(until="wren: hello", timeout=60)
+        vm.step(3000)
+        other.restore(vm.snapshot())
+        for each in (vm, other):
+            assert each.run(timeout=60).exit_code == 0
+            assert transcript(each) == "wren: hello\n" + ON_DISK[2][1]
+
+
 # --- the paravirtual kernel ---------------------------------------------------------------------------------
 
 
@@ -240,6 +320,13 @@ def test_qemu_has_the_same_conversation(way: str) -> None:
     arguments = ["-kernel", str(WREN)] if way == "kernel" else ["-drive", disk]
     result = on_qemu(*arguments, script=qemu_script())
     assert (result.console, result.status) == (CONVERSATION, 3)
+
+
+@needs_qemu
+def test_qemus_own_ata_disk_is_read_by_the_same_driver(archive: Path) -> None:
+    disk = f"format=raw,file={archive},if=ide,snapshot=on"
+    result = on_qemu("-kernel", str(WREN), "-append", "disk=ata sum=data", "-drive", disk)
+    assert (result.console, result.status) == ("wren: hello\n" + ON_DISK[2][1], 0)
 
 
 @needs_qemu

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from vlab import __version__
-from vlab.cli import bench, demo, doctor, guests, lab, matrix, run, trace
+from vlab.cli import bench, demo, doctor, guests, hybrid, lab, matrix, nanobench, run, sweep, trace
 from vlab.cli.output import say
 from vlab.errors import UnusableInput, VlabError
 
@@ -45,7 +45,8 @@ def cli(context: click.Context) -> None:
 
 
 for command in (
-    run.run, demo.demo, matrix.matrix, guests.guests, trace.trace, bench.bench, doctor.doctor, lab.lab,
+    run.run, demo.demo, matrix.matrix, nanobench.nanobench, sweep.sweep, hybrid.hybrid, guests.guests,
+    trace.trace, bench.bench, doctor.doctor, lab.lab,
 ):  # fmt: skip
     cli.add_command(command)
 

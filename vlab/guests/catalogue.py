@@ -74,6 +74,7 @@ _BUNDLED = (
     ("selftest", Kind.MULTIBOOT, "exceptions and interrupts through every kind of gate, checked one by one"),
     ("wren", Kind.MULTIBOOT, "a small Unix-like kernel, written to be read, with a shell and a self-test"),
     ("wren-paravirt", Kind.MULTIBOOT, "the same kernel in ring 1: it asks its monitor by hypercalls"),
+    ("sweep", Kind.MULTIBOOT, "touches a working set and edits the page tables behind it, as often as told"),
     ("tripfault", Kind.MULTIBOOT, "ends in a triple fault, in a known place"),
     ("spin", Kind.MULTIBOOT, "jumps to itself for ever, with interrupts off"),
 )

@@ -108,10 +108,11 @@ _SELFTEST = (
 )
 
 _WREN = SOURCES / "wren"
-_WREN_PROGRAMS = "sh ls cat echo ps rm wc kill sleep forkwait bench selftest"
+_WREN_PROGRAMS = "sh ls cat echo ps rm wc sum kill sleep forkwait bench selftest"
 _WREN_KERNEL = (
     *("boot.S", "main.c", "entry.S", "traps.c", "memory.c", "paging.c", "process.c", "exec.c", "timer.c"),
-    *("syscalls.c", "files.c", "ramdisk.S", "pipe.c", "console.c", "format.c", "check.c", "bench.c"),
+    *("syscalls.c", "files.c", "disk.c", "ramdisk.S", "pipe.c", "console.c", "format.c", "check.c"),
+    "bench.c",
     "../lib/memory.c",
 )
 """The kernel's files that speak to the processor through cpu.h alone."""
@@ -133,7 +134,7 @@ def _wren_kernel(name: str, form: str, output: str, *sources: str, defines: tupl
     return Recipe(name, _WREN, files, 32, "kernel.ld", form, IMAGES / output, programs, defines)
 
 
-_WREN_NATIVE = ("tables.c", "devices.c")
+_WREN_NATIVE = ("tables.c", "devices.c", "ata.c")
 _WREN_BINARY = _wren_kernel("wren-kernel", "binary", "wren-kernel.bin", *_WREN_NATIVE)
 """The same bytes as in memory, for the disk to take in."""
 
@@ -153,6 +154,7 @@ RECIPES: tuple[Recipe, ...] = (
         *_CONSOLE,
         bits=64,
     ),
+    _multiboot("sweep", "entry.S", "main.c", "options.c", "window.c", *_CONSOLE, bits=64),
     _multiboot("selftest", *_SELFTEST, *_CONSOLE, parts=(_SELFTEST_64,)),
     _wren_kernel("wren", "elf32-i386", "wren.elf", *_WREN_NATIVE),
     _wren_kernel("wren-paravirt", "elf32-i386", "wren-paravirt.elf", "paravirt.c", defines=("PARAVIRT",)),

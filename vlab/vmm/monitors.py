@@ -11,6 +11,7 @@ from vlab.machine.machine import Machine
 from vlab.trace.recorder import Recorder
 from vlab.vmm.bare import BareMachine
 from vlab.vmm.board import Board
+from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
 from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.monitor import Monitor
@@ -18,18 +19,23 @@ from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
+from vlab.vmm.translation.monitor import BinaryTranslation
 from vlab.vmm.trap_emulate import TrapAndEmulate
 
 PAGING: Final[dict[str, Callable[[], PagingStrategy]]] = {"nested": NestedPaging, "shadow": ShadowPaging}
 _WAYS: Final = {
     "none": ("direct",),
     "trap-emulate": ("shadow",),
-    "paravirtual": ("direct",),
+    "binary-translation": ("shadow",),
+    "paravirtual": ("direct", "shadow"),
     "hardware": ("nested", "shadow"),
+}
+_DEPRIVILEGED: Final[dict[str, type[DeprivilegedMonitor]]] = {
+    "trap-emulate": TrapAndEmulate,
+    "binary-translation": BinaryTranslation,
 }
 _NO_STRATEGY: Final = {
     "none": "the bare machine has no monitor to use a paging strategy",
-    "paravirtual": "the guests of the monitor paravirtual keep their tables themselves",
 }
 _PARAVIRTUAL: Final = ("wren-paravirt",)
 """The bundled guests that know a monitor, and run under no other."""
@@ -76,13 +82,15 @@ def make(
     """Make the monitor for a checked choice."""
     if monitor == "none":
         return BareMachine(machine, memory, board, clock, recorder)
-    if monitor == "paravirtual":
+    if monitor == "paravirtual" and paging == "direct":
         return ParavirtualMonitor(machine, memory, board, clock, recorder)
     strategy = PAGING[paging]() if isinstance(paging, str) else paging
-    if monitor == "trap-emulate":
-        if not isinstance(strategy, ShadowPaging):
-            raise UnusableInput(
-                f"paging: {strategy.name!r} cannot serve the monitor {monitor}; derive it from ShadowPaging"
-            )
-        return TrapAndEmulate(machine, memory, board, clock, recorder, strategy)
-    return HardwareMonitor(machine, memory, board, clock, recorder, strategy)
+    if monitor == "hardware":
+        return HardwareMonitor(machine, memory, board, clock, recorder, strategy)
+    if not isinstance(strategy, ShadowPaging):
+        raise UnusableInput(
+            f"paging: {strategy.name!r} cannot serve the monitor {monitor}; derive it from ShadowPaging"
+        )
+    if monitor == "paravirtual":
+        return ParavirtualMonitor(machine, memory, board, clock, recorder, strategy)
+    return _DEPRIVILEGED[monitor](machine, memory, board, clock, recorder, strategy)

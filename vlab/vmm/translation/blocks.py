@@ -78,8 +78,8 @@ class Block:
 
     rip, linear: the guest's, of its first instruction. start, size: in the cache. source: bytes translated.
     pages: where these are. elsewhere: linear address of an instruction that is not behind the others, 0
-    without one. instructions: how many. transient: it is not found again, for its source may change unnoticed.
-    links: ways out. incoming: links that lead here.
+    without one. instructions: how many. transient: it is not found again, for its source may change
+    unnoticed. links: ways out. incoming: links that lead here.
     """
 
     rip: int

@@ -58,7 +58,7 @@ def _share(hits: int, misses: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One block, original beside translation; a line: the guest's address, its instruction, the code for it."""
+    """One block beside its translation; a line: the guest's address, its instruction, the code for it."""
 
     rip: int
     context: str
@@ -86,7 +86,7 @@ class Statistics:
         return [block.rip for block in self._monitor.translations.map.blocks.values()]
 
     def listing(self, rip: int) -> list[Listing]:
-        """Show the blocks that begin at the guest's ``rip``: one for interrupts on and one for off, perhaps."""
+        """Show the blocks that begin at the guest's ``rip``, such as one for interrupts on and one for off."""
         blocks = self._monitor.translations.map.blocks.values()
         return [self._list(block) for block in blocks if block.rip == rip]
 

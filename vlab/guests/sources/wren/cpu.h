@@ -50,6 +50,10 @@ int serial_read(void);                      /* the next byte, or -1 */
 void touch_device(void);                    /* the cheapest access to a device, without effect */
 void power_off(uint8_t status) __attribute__((noreturn));
 
+/* ata.c or paravirt.c */
+bool disk_open(const char *driver);         /* whether there is a disk for it */
+bool disk_transfer(uint32_t sector, uint32_t count, char *to); /* read; `to` is in one page of the kernel's */
+
 /* Page tables. A directory or table that is in use is changed with set_entry; or, if many changes follow one
  * another, with queue_entry and a flush_all at the end. */
 void tables_in_use(uint32_t *directory);    /* it and its tables of the user half are complete: load it or not */

@@ -4,8 +4,9 @@
  * has the position, and which several descriptors and, after fork, several processes share. The open file stands for
  * the console, an end of a pipe, or an inode: a file that has a name.
  *
- * The file system has one directory and two kinds of files. Those of the RAM disk (ramdisk.S) are read-only, and lie in
- * the kernel's image in one piece. Those that programs create are writable, and lie in page frames. */
+ * The file system has one directory and three kinds of files. Those of the RAM disk (ramdisk.S) are read-only, and lie
+ * in the kernel's image in one piece. Those of a disk (disk.c) are read-only too. Those that programs create are
+ * writable, and lie in page frames. */
 #include "kernel.h"
 
 enum { INODES = 32, OPEN_MAXIMUM = 48, FILE_FRAMES = 16 };
@@ -14,6 +15,7 @@ struct inode {
     char name[NAME_SIZE]; /* "": free */
     uint32_t size;
     const char *image;    /* of a file of the RAM disk; else null, and then */
+    uint32_t sector;      /* the first one, of a file on a disk; else 0, and then */
     uint32_t frames[FILE_FRAMES];
     unsigned users;       /* open files */
 };
@@ -82,6 +84,20 @@ static struct inode *create(const char *name)
     return 0;
 }
 
+void file_on_disk(const char *name, uint32_t sector, uint32_t size)
+{
+    struct inode *inode = file_find(name) ? 0 : create(name);
+    if (inode) {
+        inode->sector = sector;
+        inode->size = size;
+    }
+}
+
+static bool read_only(const struct inode *inode)
+{
+    return inode->image || inode->sector;
+}
+
 static void empty(struct inode *inode)
 {
     for (unsigned i = 0; i < FILE_FRAMES; i++) {
@@ -92,17 +108,20 @@ static void empty(struct inode *inode)
     inode->size = 0;
 }
 
-/* Where the bytes from `offset` on are, and how many lie there in one piece. */
+/* Where the bytes from `offset` on are, and how many lie there in one piece; null if they cannot be read. */
 static char *place(const struct inode *inode, uint32_t offset, uint32_t *size)
 {
     if (inode->image)
         return (char *)inode->image + offset;
+    if (inode->sector)
+        return disk_place(inode->sector, inode->size, offset, size);
     uint32_t rest = PAGE - offset % PAGE;
     *size = *size < rest ? *size : rest;
     return (char *)frame_memory(inode->frames[offset / PAGE]) + offset % PAGE;
 }
 
-/* Read for the kernel or for a program: copy_bytes serves both. Returns the bytes read, or E_FAULT. */
+/* Read for the kernel or for a program: copy_bytes serves both. Returns the bytes read, E_FAULT, or E_MISSING from a
+ * disk that cannot be read. */
 int inode_read(const struct inode *inode, uint32_t offset, void *to, uint32_t size)
 {
     uint32_t done = 0, rest = offset < inode->size ? inode->size - offset : 0;
@@ -110,6 +129,8 @@ int inode_read(const struct inode *inode, uint32_t offset, void *to, uint32_t si
     while (done < size) {
         uint32_t piece = size - done;
         const char *from = place(inode, offset + done, &piece);
+        if (!from)
+            return E_MISSING;
         if (copy_bytes((char *)to + done, from, piece) < 0)
             return E_FAULT;
         done += piece;
@@ -139,7 +160,7 @@ int file_unlink(const char *name)
     struct inode *inode = file_find(name);
     if (!inode)
         return E_MISSING;
-    if (inode->image || inode->users)
+    if (read_only(inode) || inode->users)
         return E_READ_ONLY;
     empty(inode);
     inode->name[0] = 0;
@@ -153,7 +174,7 @@ int file_info(unsigned n, struct file_info *info)
             continue;
         memcpy(info->name, inode->name, NAME_SIZE);
         info->size = inode->size;
-        info->writable = !inode->image;
+        info->writable = !read_only(inode);
         return 0;
     }
     return E_MISSING;
@@ -213,7 +234,7 @@ int file_open(const char *name, unsigned flags)
         return E_MISSING;
     if (!name[0] || (!inode && !(inode = create(name))))
         return name[0] ? E_FULL : E_INVALID;
-    if (flags == OPEN_WRITE && (inode->image || inode->users))
+    if (flags == OPEN_WRITE && (read_only(inode) || inode->users))
         return E_READ_ONLY; /* who has it open must not see it vanish */
     if (flags == OPEN_WRITE)
         empty(inode);

@@ -52,7 +52,12 @@
  *     768 to 1007 must be those of the first directory (A and D aside), or 0: all address spaces share the kernel's
  *     tables. Once the directory is pinned, its entries 768 to 1023 cannot be written.
  *   - A present page in the kernel's part never has U/S set.
- * A violation gives HV_EINVAL, and nothing has been changed by the entry in question. */
+ * A violation gives HV_EINVAL, and nothing has been changed by the entry in question.
+ *
+ * SHADOW PAGING. The monitor may keep tables of its own for the processor instead, made from the guest's. The guest is
+ * the same: it is told that machine_base is 0, so its tables hold guest-physical addresses. Then nothing is validated,
+ * since nothing that is in them can do harm: HV_MMU_UPDATE refuses only an address that is not in the guest's memory.
+ * An entry that refers to other memory ends the guest when it is used; entries 1008 to 1023 are not looked at. */
 #pragma once
 
 #define HV_VECTOR 0x82
@@ -91,6 +96,9 @@
                                  * (nanoseconds); 0 cancels */
 #define HV_SHUTDOWN 17          /* (status, 8 bits): ends the guest as a write to port F4h would */
 
+#define HV_DISK_READ 18         /* (struct hv_disk_read *): sectors of 512 bytes into the kernel's part.
+                                 * HV_EINVAL if the disk does not have them, or there is none */
+
 #define HV_EVENT_VECTOR 32
 #define HV_EVENT_TIMER 0
 #define HV_EVENT_CONSOLE 4 /* there is input; raised again whenever more arrives */
@@ -126,6 +134,12 @@ struct hv_trap {
     uint16_t privilege; /* 02h: 3 if INT n may be used from ring 3, else 1 */
     uint32_t cs;        /* 04h: HV_KERNEL_CODE */
     uint32_t eip;       /* 08h */
+};
+
+struct hv_disk_read {
+    uint32_t sector;  /* 00h: the first one */
+    uint32_t count;   /* 04h: at most 128 */
+    uint32_t address; /* 08h: linear address of the buffer, in the kernel's part */
 };
 
 struct hv_mmu_update {

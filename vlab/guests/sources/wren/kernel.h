@@ -8,6 +8,7 @@
  *     process.c  exec.c  timer.c         processes, the scheduler, programs, time
  *     syscalls.c  syscall.h              what programs can ask for
  *     files.c  ramdisk.S  pipe.c         open files, the RAM disk, pipes
+ *     disk.c  ata.c                      files on a disk, and two drivers for it
  *     console.c  devices.c  format.c     the terminal, and the chips
  *     check.c  bench.c                   the kernel's parts of the self-test and of the benchmarks
  *     hypercall.h  paravirt.c            the same kernel without the privilege
@@ -158,8 +159,13 @@ int file_duplicate(unsigned fd);
 int file_pipe(int *user_fds);
 int file_unlink(const char *name);
 int file_info(unsigned n, struct file_info *info);
+void file_on_disk(const char *name, uint32_t sector, uint32_t size);
 void files_inherit(struct process *child);
 void files_close_all(void);
+
+/* disk.c */
+void disk_start(const char *command_line);
+char *disk_place(uint32_t sector, uint32_t end, uint32_t offset, uint32_t *size);
 
 struct pipe;
 struct pipe *pipe_new(void);

@@ -1,7 +1,8 @@
 /* From boot to the first program.
  *
  * The first program is the shell; but if a word of the command line is the name of a file, it is that one, and what
- * follows an equals sign is its argument: `selftest`, `forkwait=40`. When the first program ends, the machine does. */
+ * follows an equals sign is its argument: `selftest`, `forkwait=40`. When the first program ends, the machine does.
+ * `disk=ata` and the like are for disk.c. */
 #include "kernel.h"
 
 enum { COMMAND_LINE = 128 };
@@ -49,6 +50,7 @@ void kernel_main(uint32_t magic, const void *information)
     frames_start(size);
     files_start();
     say("wren: hello\n");
+    disk_start(command_line);
     timer_start();
     const char *program = choose_program();
     static char selftest[] = "selftest 0"; /* how many checks the kernel itself has passed */

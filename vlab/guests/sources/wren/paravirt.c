@@ -182,6 +182,20 @@ void touch_device(void)
     hypercall(HV_CONSOLE_READ, KERNEL_BASE, 0);
 }
 
+/* Whatever the driver is called, here it is a hypercall. */
+bool disk_open(const char *driver)
+{
+    static char sector[512];
+    (void)driver;
+    return disk_transfer(0, 1, sector);
+}
+
+bool disk_transfer(uint32_t sector, uint32_t count, char *to)
+{
+    struct hv_disk_read request = { sector, count, (uint32_t)to };
+    return !hypercall(HV_DISK_READ, (uint32_t)&request, 0);
+}
+
 void power_off(uint8_t status)
 {
     for (;;)

@@ -36,6 +36,7 @@ ramdisk:
         FILE    "ps", "ps.elf"
         FILE    "rm", "rm.elf"
         FILE    "wc", "wc.elf"
+        FILE    "sum", "sum.elf"
         FILE    "kill", "kill.elf"
         FILE    "sleep", "sleep.elf"
         FILE    "forkwait", "forkwait.elf"

@@ -38,7 +38,6 @@ class GuestMmu(Mmu):
             raise NestedFault(gpa, _WRITE if write else 0)
         return hpa
 
-
     def translate(
         self,
         linear: int,

@@ -177,7 +177,7 @@ class ShadowSpace:
         return None if hpa is None else hpa | gpa & PAGE - 1
 
     def protects(self, hpa: int) -> bool:
-        """Say whether a frame of RAM is one whose writes are watched; any that is may be at another address."""
+        """Say whether writes to a frame of RAM are watched; with A20 low any may be, at its other address."""
         gpa = hpa - self._memory.hpa
         return gpa // PAGE in self._watch.protected or not self._memory.a20
 

@@ -63,7 +63,7 @@ class Watch:
         return table
 
     def any_in(self, number: int) -> bool:
-        """Say whether 2 MiB page ``number`` holds what is watched, so that it cannot be mapped in one piece."""
+        """Say whether 2 MiB page ``number`` holds what is watched: it cannot be mapped in one piece."""
         return number in self._regions
 
     def _note_region(self, gfn: int) -> None:
