@@ -86,7 +86,7 @@ class Statistics:
         return [block.rip for block in self._monitor.translations.map.blocks.values()]
 
     def listing(self, rip: int) -> list[Listing]:
-        """Show the blocks that begin at the guest's ``rip``, such as one for interrupts on and one for off."""
+        """Show the blocks that begin at the guest's ``rip``: with interrupts on, with interrupts off."""
         blocks = self._monitor.translations.map.blocks.values()
         return [self._list(block) for block in blocks if block.rip == rip]
 

@@ -71,6 +71,7 @@ class Window:
         self._map()
         self.open = False
         self.gates_open = False
+        self._wrapped = False
         self._all_changed = False
 
     def _map(self) -> None:
@@ -89,6 +90,7 @@ class Window:
         """Have the window at ``places`` in the tables in use. gates: see ``gates_open``."""
         processor, core = self._processor, self._processor.core
         changed = False
+        self._wrapped |= WRAPPED in places
         for linear in places:
             changed |= self._place(linear, gates)
         if not self.open:
@@ -126,7 +128,7 @@ class Window:
         self.open = False
         self._registers.added_cr4 = 0
         self._processor.core.cr4 &= ~_PKE
-        for linear in places:
+        for linear in {*places, WRAPPED} if self._wrapped else places:
             table, index = self._space.directory_entry(linear)
             for number in range(_TABLES):
                 self._space.put_directory_entry((table, index + number), 0)
