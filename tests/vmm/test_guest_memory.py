@@ -118,3 +118,14 @@ def test_frames_go_back_cleared(machine: Machine) -> None:
     guest.close()
     assert machine.frames.allocated == before
     assert not any(machine.memory.bytes[place : place + 2 * MIB])
+
+
+def test_a_new_guest_finds_nothing_of_what_its_frames_were_used_for(machine: Machine) -> None:
+    """Frames of a monitor's tables and VMCB are given back as they were."""
+    used = machine.frames.allocate(SIZE, 2 * MIB)
+    machine.memory.bytes[used : used + SIZE] = b"\xa5" * SIZE
+    machine.frames.free(used)
+    guest = GuestMemory(machine, SIZE)
+    assert guest.hpa == used
+    assert b"\xa5" not in bytes(guest.ram)
+    guest.close()

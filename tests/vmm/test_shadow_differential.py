@@ -95,10 +95,14 @@ class Subject:
         self, program: bytes, address: int, value: int = 0x5A, *, user: bool = False
     ) -> tuple[object, ...]:
         """Run one program with an address in RAX and a value in RCX; tell how it ended."""
+        self.core.words[0], self.core.words[1] = address, value
+        return self.go(CODE + 16 * PROGRAMS.index(program), user=user)
+
+    def go(self, gpa: int, *, user: bool = False) -> tuple[object, ...]:
+        """Run the program at ``gpa``, in the page of CODE; tell how it ended."""
         svm, core = self.machine.svm, self.core
         self._enter_ring(3 if user else 0)
-        core.words[0], core.words[1] = address, value
-        core.rip = CODE + PAGE * user + 16 * PROGRAMS.index(program)
+        core.rip = gpa + PAGE * user
         core.refresh()
         for _ in range(12):
             code, processor = svm.vmrun(self.vmcb), self.machine.processor

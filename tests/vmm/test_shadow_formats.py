@@ -146,6 +146,7 @@ def test_a_device_window_is_mapped_where_the_guest_maps_it(shadow_machine: Machi
         guest.space.forget()
         guest.map(0x40000000, 0xFEE00000, ALL)
         assert guest.use(0x40000020, WRITE) == window + 0x20
+        assert guest.use(0x40000020, FETCH) == Unbacked(0xFEE00020), "a chip holds no code"
 
 
 def test_tables_where_no_memory_is_are_named(shadow_machine: Machine) -> None:

@@ -60,13 +60,20 @@ class GuestMemory:
         self.size: Final = size
         self.hpa: Final = machine.frames.allocate(size, LARGE_PAGE)
         self.ram: memoryview = machine.memory.bytes[self.hpa : self.hpa + size]
+        machine.memory.zero(self.hpa, size)  # frames of tables and VMCBs come back as they were
         # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not
         # exits.
         self.power_on()
+        self._above = Region(_1M, size - _1M, self.hpa + _1M, Backing.RAM)
+        self._plain: Region | None = None
         self._windows: list[Region] = []
         self.a20 = True
         self.handed_out = False
         self.on_written: Callable[[int, int], None] = lambda _gpa, _size: None
+
+    def make_plain(self) -> None:
+        """Have all of it be RAM, without the holes of a PC: the memory of a guest that knows its monitor."""
+        self._plain = Region(0, self.size, self.hpa, Backing.RAM)
 
     def power_on(self) -> None:
         """Fill what is all zero as it is before a guest is loaded."""
@@ -78,10 +85,13 @@ class GuestMemory:
 
     def regions(self) -> Iterator[Region]:
         """Give the memory map, lowest address first; what is between regions is absent."""
+        if self._plain is not None:
+            yield self._plain
+            return
         base, size = self.hpa, self.size
         yield from self._low()
         if self.a20:
-            yield Region(_1M, size - _1M, base + _1M, Backing.RAM)
+            yield self._above
         else:  # address line 20 is held low: the second megabyte is the first again
             for region in tuple(self._low()):
                 yield Region(region.gpa + _1M, region.size, region.hpa, region.backing)
@@ -100,7 +110,7 @@ class GuestMemory:
     def find(self, gpa: int) -> Region | None:
         """Give the region at a guest-physical address."""
         if _1M <= gpa < self.size and self.a20:
-            return Region(_1M, self.size - _1M, self.hpa + _1M, Backing.RAM)
+            return self._above
         for region in self.regions():
             if region.gpa <= gpa < region.gpa + region.size:
                 return region

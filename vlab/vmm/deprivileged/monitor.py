@@ -206,6 +206,8 @@ class DeprivilegedMonitor(TrappingMonitor):
                 verdict = self.paging.handle(exit_)
                 self.emulator.sites.forget()
                 assert verdict is not None
+                if verdict is RESUME:
+                    self.processor.engine.uncount_block()  # it goes on inside the block that it was in
                 return verdict
             case exits.SoftwareInterrupt():
                 long_mode = self.cpu.mode_code == 5

@@ -81,7 +81,7 @@ class Sites:
         return self._look()
 
     def _look(self) -> Trapped | None:
-        code, bits = self._processor.fetch(), code_bits(self._cpu)
+        code, bits = self._processor.fetch() or self._fetch_again(), code_bits(self._cpu)
         key = code, bits
         if key in self._ready:
             trapped = self._ready[key]
@@ -94,6 +94,11 @@ class Sites:
         if trapped is not None:
             self._keep(trapped, code)
         return trapped
+
+    def _fetch_again(self) -> bytes:
+        """Fetch once more, with the page in the shadow: it was emptied since the instruction was fetched."""
+        self._cpu.reach(self._processor.linear_rip())
+        return self._processor.fetch()
 
     def _keep(self, trapped: Trapped, code: bytes) -> None:
         """Remember where the instruction is, unless it goes on in another page."""

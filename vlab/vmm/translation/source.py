@@ -74,7 +74,7 @@ class SourceCode:
         key = linear // PAGE, user
         page = self._pages.get(key)
         if page is None:
-            page = self._find(linear & -PAGE, user)
+            page = self._find(linear, user)
             if not page.loose:
                 self._keep(page)
         return page
@@ -82,7 +82,8 @@ class SourceCode:
     def _find(self, linear: int, user: bool) -> SourcePage:
         cpu = self._cpu
         controls, mmu = cpu.paging, cpu.mmu
-        hpa = mmu.translate(linear, controls, user=user, fetch=True)
+        hpa = mmu.translate(linear, controls, user=user, fetch=True) & -PAGE
+        linear &= -PAGE
         found, path = self._walk(linear, user)
         entries = tuple(
             (not depth, gpa - (0 if depth else controls.plan.top), size, value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from vlab.isa.paging import PagingControls
+from vlab.isa.paging import Access, PagingControls
 from vlab.machine.core import LiveCore
 from vlab.machine.mmu import Mmu, NestedFault
 from vlab.machine.processor import Processor
@@ -73,6 +73,11 @@ class GuestCore(LiveCore):
         super().__init__(processor.engine, GuestMmu(processor, space))
         self.on_debug_registers = processor.breakpoints.sync
         self._registers = registers
+        self.space: Final = space
+
+    def reach(self, linear: int) -> None:
+        """Have the code at ``linear`` in the shadow, if the guest can execute it."""
+        self.space.resolve(linear, Access(user=self.cpl == 3, fetch=True))
 
     @property
     def cr0(self) -> int:

@@ -352,10 +352,14 @@ class ShadowPaging:
 
     def _instruction(self) -> SystemInstruction:
         """Give the instruction at RIP, as the decode assists found it (APM2 15.33)."""
-        instruction = self._processor.instruction
-        if instruction is None:
+        processor = self._processor
+        if processor.instruction is None:  # the shadow was emptied since it was fetched
+            self._guest_core.reach(processor.linear_rip())
+            processor.code.forget()
+            processor.instruction = processor.code.decode()
+        if processor.instruction is None:
             raise CpuFault(Vector.UD)  # its page is not there any more
-        return instruction
+        return processor.instruction
 
     def _load(self, instruction: SystemInstruction) -> int:
         """Read the 16-bit operand of LMSW."""
