@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vlab.bench import compute, exits, footprint, linux, loops, memory, raw
+from vlab.bench import boot, compute, exits, fills, footprint, linux, loops, memory, raw
 from vlab.bench.registry import Measurement, NotMeasured, benches, measure
 from vlab.cli.bench import bench as command
 from vlab.guests.catalogue import find
 from vlab.machine import helper
+from vlab.vmm import monitors
 
 BARS = {
+    "shadow-fill": "at most 25",
     "linux-boot": "at most 1.2",
     "exit-roundtrip": "at most 2",
     "trap-roundtrip": "at most 4",
+    "trap-cli": "at most 15",
     "exit-trace": "at most 1.5",
     "exit-flat": "at most 1.25",
     "trace-memory": "at most 1",
@@ -30,6 +33,15 @@ BARS = {
     "memory-peak": "at most 120",
     "memory-idle-vms": "at most 40",
 }
+BOOTS = {
+    ("trap-emulate", "shadow"): "None",
+    ("binary-translation", "shadow"): "at most 4",
+    ("paravirtual", "direct"): "None",
+    ("paravirtual", "shadow"): "None",
+    ("hardware", "nested"): "at most 1.3",
+    ("hardware", "shadow"): "None",
+}
+"""The bars of boots by monitor and paging; each monitor that there is has its line."""
 FIELDS = {"name", "value", "unit", "bar", "holds", "note"}
 
 
@@ -44,6 +56,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         "REPETITIONS": 2, "BIRTHS": 2, "ROUND": 60, "YOUNG": 20, "OLD": 200, "CAPACITY": 50,
     }.items():  # fmt: skip
         monkeypatch.setattr(exits, name, value)
+    monkeypatch.setattr(boot, "REPETITIONS", 2)
+    monkeypatch.setattr(fills, "REPETITIONS", 2)
     for name, value in {"REPETITIONS": 2, "TIGHT": 2000, "CALLS": 1}.items():
         monkeypatch.setattr(compute, name, value)
 
@@ -52,13 +66,14 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_promise_has_its_benchmark_and_bar() -> None:
-    assert {name: str(entry.bar) for name, entry in benches().items()} == BARS
+    boots = {f"boot-{'-'.join(way)}": BOOTS[way] for way in monitors.available() if way != boot.BARE}
+    assert {name: str(entry.bar) for name, entry in benches().items()} == BARS | boots
 
 
 def test_every_benchmark_says_what_it_measures_and_in_which_unit() -> None:
     for entry in benches().values():
         assert entry.about.endswith(".")
-        assert entry.unit in ("ratio", "MB")
+        assert entry.unit in ("ratio", "MB", "us")
 
 
 # --- the measurements, on tiny sizes ----------------------------------------------------------------------
@@ -70,6 +85,10 @@ def test_every_benchmark_says_what_it_measures_and_in_which_unit() -> None:
     [
         "exit-roundtrip",
         "trap-roundtrip",
+        "trap-cli",
+        "shadow-fill",
+        "boot-hardware-nested",
+        "boot-paravirtual-direct",
         "exit-trace",
         "exit-flat",
         "compute-tight",
@@ -84,7 +103,7 @@ def test_a_ratio_is_measured(name: str) -> None:
     result = measure(benches()[name], words.append)
     assert result.value is not None
     assert result.value > 0
-    assert result.holds in (True, False)
+    assert (result.holds is None) == (result.bar is None)
     assert result.note
     assert any(text.startswith("repetition 1 of 2: ") for text in words)
 
@@ -117,6 +136,35 @@ def test_the_note_on_traps_tells_both_times() -> None:
     assert re.fullmatch(r"[\d.]+ us a trap over [\d.]+ us an exit", result.note)
 
 
+def test_a_round_over_new_pages_is_one_fill_a_page_and_nothing_else() -> None:
+    with fills.machine() as vm:
+        seen = []
+        for _ in range(2):
+            before = dict(vm.exits.by_reason())
+            vm.run(until=loops.MARK)
+            after = dict(vm.exits.by_reason())
+            seen.append({reason: count - before.get(reason, 0) for reason, count in after.items()})
+    new, known = ({reason: count for reason, count in each.items() if count} for each in seen)
+    assert new == {"PF": fills.PAGES, "IOIO": 1}
+    assert known == {"IOIO": 1}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_where_the_kernel_does_not_boot_its_line_says_why() -> None:
+    result = measure(benches()["boot-trap-emulate-shadow"], silent)
+    assert (result.value, result.bar, result.holds) == (None, None, None)
+    assert result.note == (
+        "the kernel does not come to its shell; its last words: "
+        "panic: interrupts enabled inside a critical section: IF is 1 in schedule"
+    )
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_note_on_a_boot_tells_both_times_and_the_exits() -> None:
+    result = measure(benches()["boot-hardware-nested"], silent)
+    assert re.fullmatch(r"[\d.]+ ms over [\d.]+ ms; \d+ exits", result.note)
+
+
 def test_what_needs_the_helper_says_so_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(helper, "load", lambda: None)
     monkeypatch.setattr(helper, "status", lambda: "off, as VLAB_HELPER says")
@@ -142,7 +190,8 @@ def test_the_raw_stop_stops_in_both_ways() -> None:
 
 
 @pytest.mark.parametrize(
-    "loop", [loops.tight_loop(10), loops.call_loop(1), loops.cpuid_loop(3), loops.cli_loop(3)]
+    "loop",
+    [loops.tight_loop(10), loops.call_loop(1), loops.cpuid_loop(3), loops.cli_loop(3), loops.page_loop(5)],
 )
 def test_a_loop_goes_round_in_vlab(loop: loops.Loop) -> None:
     with loop.file() as path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import vlab
 from vlab.vmm.paravirtual.interface import HEADER_MAGIC, KERNEL_BASE, KERNEL_CODE, KERNEL_DATA, Call
-from vlab.vmm.paravirtual.start import Layout
+from vlab.vmm.paravirtual.layout import Layout
+from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 from vlab.vmm.stop import StopKind
 
 IMAGE = 0x100000
@@ -127,8 +128,9 @@ BEGIN = (
 
 
 def place_of(vm: vlab.VM) -> Place:
-    memory = vm._monitor.memory
-    return Place(memory.hpa, Layout.of(vm.loaded.start, memory))
+    monitor = vm._monitor
+    assert isinstance(monitor, ParavirtualMonitor)
+    return Place(monitor.tables.base, Layout.of(vm.loaded.start, monitor.memory))
 
 
 def computer() -> vlab.Machine:
@@ -159,17 +161,22 @@ def outcome(vm: vlab.VM, stop: vlab.Stop) -> Outcome:
     return Outcome(stop, words, frame, vm.console.text, shared)
 
 
-def run(directory: Path, program: Program, contents: dict[int, bytes] | None = None) -> Outcome:
+def run(
+    directory: Path, program: Program, contents: dict[int, bytes] | None = None, **options: object
+) -> Outcome:
     """Run a guest to its end."""
     machine = computer()
-    with open_guest(directory, program, contents, machine=machine) as vm:
+    with open_guest(directory, program, contents, machine=machine, **options) as vm:
         seen = outcome(vm, vm.run(timeout=20))
     machine.close()
     return seen
 
 
 def results(
-    directory: Path, calls: Callable[[Place], list[bytes]], contents: dict[int, bytes] | None = None
+    directory: Path,
+    calls: Callable[[Place], list[bytes]],
+    contents: dict[int, bytes] | None = None,
+    **options: object,
 ) -> list[int]:
     """Run pieces of code and give what each left in EAX, as a signed number."""
     count = 0
@@ -180,6 +187,6 @@ def results(
         count = len(pieces)
         return BEGIN + b"".join(piece + keep(n) for n, piece in enumerate(pieces)) + done()
 
-    seen = run(directory, program, contents)
+    seen = run(directory, program, contents, **options)
     assert (seen.stop.kind, seen.stop.exit_code) == (StopKind.EXIT, 0), f"{seen.stop} {seen.frame}"
     return [value - (1 << 32) if value >> 31 else value for value in seen.results[:count]]

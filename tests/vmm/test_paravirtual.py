@@ -92,7 +92,7 @@ def test_the_guest_finds_its_memory_described(tmp_path: Path) -> None:
     assert seen.shared[0] == 0
 
 
-@pytest.mark.parametrize("number", [0, 18, 0x7FFFFFFF, 0xFFFFFFFF])
+@pytest.mark.parametrize("number", [0, 19, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_a_number_that_is_not_defined(number: int, tmp_path: Path) -> None:
     assert results(tmp_path, lambda _: [call(number)]) == [ENOSYS]
 
@@ -517,14 +517,14 @@ def test_memory_that_the_interface_cannot_express() -> None:
 
 
 def test_what_a_paravirtual_guest_has_no_use_for_is_refused(tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.write_bytes(bytes(512))
-    with pytest.raises(UnusableInput, match="disk: a paravirtual guest has no use for it"):
-        vlab.VM("wren-paravirt", monitor="paravirtual", disk=disk)
-    with pytest.raises(UnusableInput, match="paging: the guests of the monitor paravirtual"):
+    initrd = tmp_path / "initrd"
+    initrd.write_bytes(bytes(512))
+    with pytest.raises(UnusableInput, match="initrd: a paravirtual guest has no use for it"):
+        vlab.VM("wren-paravirt", monitor="paravirtual", initrd=initrd)
+    with pytest.raises(UnusableInput, match="paging: 'nested' cannot serve the monitor paravirtual; derive"):
         vlab.VM("wren-paravirt", monitor="paravirtual", paging=NestedPaging())
-    with pytest.raises(UnusableInput, match="paging: 'shadow' does not go with the monitor paravirtual"):
-        vlab.VM("wren-paravirt", monitor="paravirtual", paging="shadow")
+    with pytest.raises(UnusableInput, match="paging: 'nested' does not go with the monitor paravirtual"):
+        vlab.VM("wren-paravirt", monitor="paravirtual", paging="nested")
 
 
 def test_under_another_monitor_the_kernel_says_so_itself() -> None:
@@ -534,9 +534,9 @@ def test_under_another_monitor_the_kernel_says_so_itself() -> None:
 
 
 def test_each_guest_has_its_ways() -> None:
-    assert monitors.ways_for("wren-paravirt") == [("paravirtual", "direct")]
-    others = monitors.ways_for("wren")
-    assert sorted([*others, ("paravirtual", "direct")]) == sorted(monitors.available())
+    own = [("paravirtual", "direct"), ("paravirtual", "shadow")]
+    assert monitors.ways_for("wren-paravirt") == own
+    assert sorted([*monitors.ways_for("wren"), *own]) == sorted(monitors.available())
 
 
 def test_a_walk_shows_the_guests_own_tables(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from vlab.errors import UnusableInput
 from vlab.guests.catalogue import find
 from vlab.machine.machine import Machine
 from vlab.vmm import monitors
+from vlab.vmm.stop import StopKind
 
 WAYS = monitors.available()
 
@@ -118,6 +119,22 @@ def test_registers_in_another_layout_are_refused(tmp_path: Path) -> None:
             "snapshot: it holds registers in the layout unicorn-9/0123, and the emulator here has "
             f"{build}; restore it with the unicorn release that it was taken with"
         )
+
+
+def test_a_paravirtual_guest_at_another_machine_address_is_refused_before_anything_changes() -> None:
+    """Its page tables hold machine addresses, which would be those of other frames here."""
+    machine = Machine(64 << 20)
+    with (
+        vlab.VM("wren-paravirt", monitor="paravirtual", machine=machine) as vm,
+        vlab.VM("wren-paravirt", monitor="paravirtual", machine=machine) as other,
+    ):
+        vm.run("$ ", timeout=60)
+        other.run("wren: hello", timeout=60)
+        text = refusal(other, vm.snapshot())
+        assert text.startswith("snapshot: its guest knows its memory at machine address 0x")
+        assert text.endswith("; restore it in a VM at the same place, the first on its machine")
+        assert other.run("$ ", timeout=60).kind is StopKind.EXPECTED
+    machine.close()
 
 
 def test_a_machine_shared_by_others_can_be_smaller_or_larger(tmp_path: Path) -> None:

@@ -54,6 +54,15 @@ def trap_roundtrip(say: Say) -> Measurement:
     return Measurement(quiet_ratio(traps, exits), f"{_us(traps)} us a trap over {_us(exits)} us an exit")
 
 
+@bench("trap-cli", unit="us", bar=at_most(15))
+def trap_cli(say: Say) -> Measurement:
+    """A CLI that traps and is emulated at CPL 1, with its loop's two instructions."""
+    with rounds("counters", ROUND, cli_loop(ROUND), "trap-emulate") as ours:
+        (traps,) = alternate(say, REPETITIONS, ("traps", ours))
+    value = float(_us(traps))
+    return Measurement(value, f"{1e6 / value:,.0f} traps a second")
+
+
 @bench("exit-trace", unit="ratio", bar=at_most(1.5))
 def exit_trace(say: Say) -> Measurement:
     """A CPUID exit with a full trace, over one with counters."""

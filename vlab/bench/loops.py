@@ -23,10 +23,14 @@ LOAD: Final = 0x100000
 MEMORY: Final = 4 << 20
 """Bytes of memory that an image needs: code in the first 2 MiB, stack in the second."""
 
-_POINTERS, _DIRECTORY, _END = LOAD + 0x1000, LOAD + 0x2000, LOAD + 0x3000
+_POINTERS, _DIRECTORY, _TABLES = LOAD + 0x1000, LOAD + 0x2000, LOAD + 0x3000
+_FAR: Final = 0x800000
+"""Where the small pages of ``page_loop`` are, linear and physical; memory must reach to twice that."""
+FAR_PAGES: Final = 2048
+"""How many they are."""
 _STACK: Final = 0x3FF000
 _MAGIC, _ADDRESSES = 0x1BADB002, 1 << 16
-_PRESENT, _LARGE_WRITABLE, _NX = 0x01, 0x83, 1 << 63
+_PRESENT, _WRITABLE, _LARGE_WRITABLE, _NX = 0x01, 0x03, 0x83, 1 << 63
 
 _PAGING_ON: Final = (
     "0f 20 e0  83 c8 20  0f 22 e0"  # mov eax, cr4; or eax, PAE; mov cr4, eax
@@ -71,6 +75,20 @@ def cli_loop(count: int) -> Loop:
     return _loop(f"be {_word(count)}  fa  4e  75 fc", count)  # mov esi; cli; dec; jnz
 
 
+def page_loop(count: int) -> Loop:
+    """Loads from ``count`` pages of 4 KiB a round, beginning behind the last one of the round before.
+
+    The guest's own entries for all FAR_PAGES of them are there from the start, not accessed yet.
+    """
+    body = (
+        f"be {_word(count)}"  # mov esi, count
+        f"81 e7 {_word(_FAR - 0x1000)} 81 cf {_word(_FAR)}"  # and edi, 7FF000h; or edi, 800000h
+        "8a 07 81 c7 00 10 00 00 4e 75 e9"  # mov al, [edi]; add edi, 1000h; dec esi; jnz
+    )
+    entries = [_FAR + number * 0x1000 | _WRITABLE for number in range(FAR_PAGES)]
+    return _loop(body, count, struct.pack(f"<{FAR_PAGES}Q", *entries))
+
+
 def tight_loop(count: int) -> Loop:
     """A xorshift generator: a dozen instructions on registers, without a call or a memory access."""
     step = (
@@ -99,20 +117,25 @@ def idle_loop() -> Loop:
     return _loop("fb  f4  eb fd", 1)  # sti; hlt; jmp hlt
 
 
-def _loop(body: str, count: int) -> Loop:
+def _loop(body: str, count: int, tables: bytes = b"") -> Loop:
+    """Make a loop. tables: page tables for what begins at ``_FAR``."""
     start = bytes.fromhex(_PAGING_ON % {"pointers": _word(_POINTERS), "stack": _word(_STACK)})
     work, mark = bytes.fromhex(body), bytes.fromhex(_MARK_AND_AGAIN)
     back = -(len(work) + len(mark) + 4)
     code = start + work + mark + struct.pack("<i", back)
+    end = _TABLES + len(tables)
     header = struct.pack(
-        "<8I", _MAGIC, _ADDRESSES, -(_MAGIC + _ADDRESSES) & 0xFFFFFFFF, LOAD, LOAD, _END, 0, LOAD + 32
+        "<8I", _MAGIC, _ADDRESSES, -(_MAGIC + _ADDRESSES) & 0xFFFFFFFF, LOAD, LOAD, end, 0, LOAD + 32
     )
     page = (header + code).ljust(0x1000, b"\0")
     pointers = struct.pack("<4Q", _DIRECTORY | _PRESENT, 0, 0, 0).ljust(0x1000, b"\0")
-    directory = struct.pack("<2Q", _LARGE_WRITABLE, 0x200000 | _LARGE_WRITABLE | _NX).ljust(0x1000, b"\0")
+    far = [table | _WRITABLE for table in range(_TABLES, end, 0x1000)]
+    directory = struct.pack(
+        f"<{4 + len(far)}Q", _LARGE_WRITABLE, 0x200000 | _LARGE_WRITABLE | _NX, 0, 0, *far
+    ).ljust(0x1000, b"\0")
     entry = LOAD + 32
     first = entry + len(start)
-    return Loop(page + pointers + directory, entry, first, first + len(work), count)
+    return Loop(page + pointers + directory + tables, entry, first, first + len(work), count)
 
 
 def _word(value: int) -> str:

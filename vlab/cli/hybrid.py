@@ -33,7 +33,7 @@ def hybrid(json_file: Path | None) -> int:
 
     The table has all exits, exits and microseconds a sector, and the time over the bare machine's with the
     same driver. 'none' is the bare machine, where nothing exits: the time there is the devices' own. Times
-    are medians of a few runs, and as noisy as the computer is.
+    are those of the fastest of a few runs, and as noisy as the computer is.
 
     \b
     Exit status: 0 when every way reads the same bytes and the hybrid takes less

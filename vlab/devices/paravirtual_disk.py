@@ -137,16 +137,24 @@ class ParavirtualDisk:
         return Status.OK
 
     def _to_memory(self, lba: int, count: int, gpa: int) -> bool:
-        return self._write_memory(gpa, bytes(self._image[lba * SECTOR : (lba + count) * SECTOR]))
+        return self._write_memory(gpa, self.load(lba, count))
 
     def _to_disk(self, lba: int, count: int, gpa: int) -> bool:
         data = self._read_memory(gpa, count * SECTOR)
-        if data is None:
+        return data is not None and self.store(lba, data)
+
+    def load(self, lba: int, count: int) -> bytes:
+        """Return sectors that the disk has, for another controller that it is connected to."""
+        return bytes(self._image[lba * SECTOR : (lba + count) * SECTOR])
+
+    def store(self, lba: int, data: bytes) -> bool:
+        """Write whole sectors that the disk has; False if it is read-only."""
+        if self.read_only:
             return False
         self._image_digest()
-        for sector in range(lba, lba + count):
+        for sector in range(lba, lba + len(data) // SECTOR):
             self._originals.setdefault(sector, self._sector(sector))
-        self._image[lba * SECTOR : (lba + count) * SECTOR] = data
+        self._image[lba * SECTOR : lba * SECTOR + len(data)] = data
         return True
 
     def _sector(self, lba: int) -> bytes:

@@ -97,6 +97,7 @@ class Engine:
         self.words = self.bytes[: self.layout.size // 8 * 8].cast("Q")
         self.words32 = self.bytes.cast("I")
         self._dr6 = (self.layout.vmcb + reg.DR) // 8 + 6
+        self._error_code = (self.layout.vmcb + reg.ERROR_CODE) // 4
         self.pending: int = self.layout.cpu + reg.INTERRUPT_REQUEST
         self.flags = reg.flag_places(self.layout.env)
         self._interrupt_request = ctypes.c_uint32.from_address(self.pending)
@@ -374,8 +375,7 @@ class Engine:
 
     def error_code(self) -> int:
         """Give the error code of the last fault, or EXITINFO1 of the last intercept."""
-        value: int = struct.unpack_from("<I", self.bytes, self.layout.vmcb + reg.ERROR_CODE)[0]
-        return value
+        return self.words32[self._error_code]
 
     def flush_tlb(self) -> None:
         """Forget all translations, as after a write to CR3 with global pages off."""

@@ -9,8 +9,8 @@ Sections are those of AMD APM vol. 2, rev. 3.42 (APM2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from vlab.isa.vectors import PageFaultError, Vector
 from vlab.isa.vectors import name as vector_name
@@ -28,8 +28,7 @@ class EventKind(Enum):
     ICEBP = "ICEBP"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event to deliver.
 
     ``vector``: 0..255. ``error_code``: what an exception pushes, None when it pushes nothing; ignored for

@@ -42,6 +42,8 @@ _NESTED: Final = 1 << 6  # in hflags2
 _SVME_H: Final = 1 << 20  # in hflags
 _RF: Final = 1 << 16
 _STEP: Final = 1 << 14  # DR6.BS
+_EXCEPTION, _PF = EventKind.EXCEPTION, Vector.PF
+_PAGE_FAULT: Final = SvmExit.EXCP_DE + _PF
 _LONG64: Final = 5  # LiveCore.mode_code
 _MASK64, _MASK32 = (1 << 64) - 1, (1 << 32) - 1
 _PATIENCE: Final = 64
@@ -214,6 +216,10 @@ class Processor:
     def qualify(self, number: int) -> None:
         """Fill EXITINFO1 and EXITINFO2 for the engine's exit ``number`` (APM2 15.33, appendix C)."""
         code = number - ENGINE_EXIT
+        if code == _PAGE_FAULT:  # under shadow paging the exit that matters
+            self.info1, self.info2 = self.engine.error_code(), self._words[self._exit_info2]
+            self.event = Event(_EXCEPTION, _PF, self.info1, self.info2)
+            return
         self.event, self.info1, self.info2 = None, 0, 0
         if SvmExit.EXCP_DE <= code < SvmExit.INTR:
             self._qualify_exception(self.exception(code - SvmExit.EXCP_DE))

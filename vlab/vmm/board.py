@@ -16,6 +16,8 @@ from typing import Any, Final, Protocol
 
 from vlab.devices import debug_ports
 from vlab.devices.acpi_pm import AcpiPm
+from vlab.devices.ata_disk import CONTROL as ATA_CONTROL
+from vlab.devices.ata_disk import AtaDisk
 from vlab.devices.i8042 import I8042
 from vlab.devices.io_apic import IoApic
 from vlab.devices.local_apic import LocalApic
@@ -41,7 +43,7 @@ VGA_TEXT_SIZE: Final = 0x8000
 EPOCH: Final = 1_767_225_600
 """Wall-clock time at power-on under the deterministic clock: 2026-01-01 00:00:00 UTC."""
 
-_SERIAL_IRQ, _KEYBOARD_IRQ, _RTC_IRQ, _MOUSE_IRQ, _ACPI_IRQ = 4, 1, 8, 12, 9
+_SERIAL_IRQ, _KEYBOARD_IRQ, _RTC_IRQ, _MOUSE_IRQ, _ACPI_IRQ, _ATA_IRQ = 4, 1, 8, 12, 9, 14
 _TIMER_PIN = 2  # of the I/O APIC, where the MP and ACPI tables say that IRQ 0 arrives
 
 
@@ -164,9 +166,16 @@ class Board:
             reset=lambda: events.reset("the reset control register (CF9h)")
         )
         self.disk: ParavirtualDisk | None = None
+        self.ata: AtaDisk | None = None
         if disk is not None:
             dma = _Dma(memory, lambda gpa, size: events.dma(gpa, size))
             self.disk = ParavirtualDisk(image=disk, read_memory=dma.read, write_memory=dma.write)
+            self.ata = AtaDisk(
+                capacity=self.disk.capacity,
+                load=self.disk.load,
+                store=self.disk.store,
+                irq=self.irq(_ATA_IRQ),
+            )
 
     def _wire_ports(self) -> None:
         add = self.ports.add
@@ -185,8 +194,10 @@ class Board:
         add(0x3F8, 8, "16550A serial port", self.serial.read, self.serial.write)
         add(0x600, 12, "ACPI power management", self.acpi.read, self.acpi.write, width=4)
         add(0xCF9, 1, "reset control", self.reset_control.read, self.reset_control.write)
-        if self.disk is not None:
+        if self.disk is not None and self.ata is not None:  # one disk, at two controllers
             add(0x5D0, 16, "vlab disk", self.disk.read, self.disk.write, width=4)
+            add(0x1F0, 8, "ATA disk", self.ata.read, self.ata.write, width=4)
+            add(0x3F6, 1, "ATA control", *_shifted(self.ata, ATA_CONTROL))
 
     def _set_a20(self, source: int, level: bool) -> None:
         """Two gates in parallel: the line is low only while both hold it low."""
@@ -243,6 +254,8 @@ class Board:
         }
         if self.disk is not None:
             chips["disk"] = self.disk
+        if self.ata is not None:
+            chips["ata"] = self.ata
         return chips
 
     def save(self) -> dict[str, DeviceState]:

@@ -213,9 +213,8 @@ def _paravirtual_header(settings: Settings, kernel: bytes) -> Header | None:
     """Give the header that a paravirtual guest must have; None for any other monitor."""
     if settings.monitor != ParavirtualMonitor.name:
         return None
-    for what, given in (("initrd", settings.initrd), ("disk", settings.disk)):
-        if given is not None:
-            raise UnusableInput(f"{what}: a paravirtual guest has no use for it; leave --{what} out")
+    if settings.initrd is not None:
+        raise UnusableInput("initrd: a paravirtual guest has no use for it; leave --initrd out")
     return header.find(kernel, settings.guest.name)
 
 

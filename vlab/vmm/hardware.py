@@ -11,6 +11,7 @@ from struct import Struct
 from time import perf_counter_ns
 from typing import ClassVar, Final, assert_never
 
+from vlab.isa.control import EFlags
 from vlab.isa.msr import Msr
 from vlab.isa.paging import PagingControls, PagingMode
 from vlab.isa.permission_maps import IOPM_SIZE, MSRPM_SIZE
@@ -22,7 +23,7 @@ from vlab.machine.faults import Event, EventKind
 from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
-from vlab.machine.registers import RIP
+from vlab.machine.registers import INHIBIT, RIP
 from vlab.machine.svm import event_of, injection_of, write_save_area
 from vlab.trace.recorder import Origin, Recorder
 from vlab.vmm import device_access, exits
@@ -59,6 +60,7 @@ _V_IRQ: Final = 1 << 8
 _PAGING: Final = "paging."
 _EVENTINJ, _INT_CTL, _CLEAN, _EXITINTINFO = 0xA8 >> 3, 0x60 >> 3, 0xC0 >> 3, 0x88 >> 3
 _NOTHING_NOTED: Final[tuple[None, int, int, int, int, int]] = None, 0, 0, 0, 0, 0
+_TF: Final = EFlags.TF.mask
 _VM: Final = 1 << 17  # in RFLAGS, and no bit that the digest of the mode uses
 _rip_and_flags: Final = Struct("QQ32xI").unpack_from
 _RIP_AT: Final = 8 * RIP
@@ -273,13 +275,13 @@ class HardwareMonitor(ExitingMonitor):
         return RESUME
 
     def _memory_exit(self, exit_: HardwareExit) -> Verdict:
-        core = self.core
-        rip, alone = core.rip, core.interrupt_shadow or core.single_stepping
+        rip, flags, hflags = _rip_and_flags(self._file, _RIP_AT)
         verdict = self.paging.handle(exit_)
         if verdict is None:
             return self._failed(f"the paging strategy {self.paging.name} left {exit_} to nobody")
         # An instruction in an interrupt shadow, or one that is stepped over, is a block of its own.
-        split = not ends_block(exit_) and not (alone and core.rip != rip)
+        alone = hflags & INHIBIT or flags & _TF
+        split = not ends_block(exit_) and not (alone and self.core.rip != rip)
         if verdict is RESUME and split and not self._words[_EXITINTINFO] & _VALID:
             # Bare hardware would not have stopped here: the guest's time must not show that we did.
             self.processor.engine.uncount_block()

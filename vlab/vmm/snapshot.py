@@ -242,6 +242,8 @@ class Snapshots:
                 "snapshot: it counts other reasons for exits; restore it with the vlab that took it"
             )
         self._check_devices(snapshot)
+        if why := monitor.misfit(snapshot.state):
+            raise UnusableInput(f"snapshot: {why}")
 
     def _check_devices(self, snapshot: Snapshot) -> None:
         chips = self._monitor.board.devices

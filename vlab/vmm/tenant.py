@@ -7,7 +7,7 @@ occupant; whoever wants to run or be looked at takes its place, and the register
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from vlab.errors import UnusableInput
@@ -114,6 +114,12 @@ class Tenant(ABC):
     def _read_guest(self, gpa: int, size: int) -> int:
         hpa = self.memory.host_address(gpa)
         return (1 << 8 * size) - 1 if hpa is None else self.machine.memory.read(hpa, size)
+
+    def misfit(self, _state: Mapping[str, int]) -> str:
+        """Say why a state out of a snapshot means something else at this place of the machine; "" if it does
+        not. By itself a guest does not know its place.
+        """
+        return ""
 
     # --- devices in memory ------------------------------------------------------------------------------
 

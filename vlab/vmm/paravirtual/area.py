@@ -1,7 +1,9 @@
 """The monitor's own part of every address space: the descriptor table for the processor.
 
 It is one page table with one page, both in frames that are not the guest's. The guest's kernel can read the
-page, as it could with SGDT and a look; nothing in it is secret, and none of it can be written.
+page, as it could with SGDT and a look; nothing in it is secret, and none of it can be written. Under direct
+paging the table's entries have 4 bytes, as the guest's have, under shadow paging 8 (AMD APM vol. 2, rev.
+3.42, 5.2.2 and 5.2.3).
 """
 
 from __future__ import annotations
@@ -27,19 +29,22 @@ _PRESENT: Final = 1
 
 
 class MonitorArea:
-    """The frames of one virtual machine that its guest cannot write."""
+    """The frames of one virtual machine that its guest cannot write.
 
-    def __init__(self, machine: Machine) -> None:
+    entry_size: bytes of an entry of ``table``, the page table's host-physical address.
+    """
+
+    def __init__(self, machine: Machine, *, entry_size: int) -> None:
         self._machine = machine
-        self._table = machine.frames.allocate(2 * PAGE)
-        page = self._table + PAGE
-        machine.memory.zero(self._table, 2 * PAGE)
-        machine.memory.write(self._table, 4, page | _PRESENT)
+        self.table: Final = machine.frames.allocate(2 * PAGE)
+        page = self.table + PAGE
+        machine.memory.zero(self.table, 2 * PAGE)
+        machine.memory.write(self.table, entry_size, page | _PRESENT)
         machine.memory.write_bytes(page, _DESCRIPTORS)
 
     def show_in(self, directory: int) -> None:
         """Fill the monitor's entries of the directory at a host-physical address."""
-        entries = (self._table | _PRESENT).to_bytes(4, "little")
+        entries = (self.table | _PRESENT).to_bytes(4, "little")
         entries = entries.ljust(4 * (END_ENTRY - FIRST_ENTRY), b"\0")
         self._machine.memory.write_bytes(directory + 4 * FIRST_ENTRY, entries)
 
@@ -49,4 +54,4 @@ class MonitorArea:
 
     def close(self) -> None:
         """Give the frames back."""
-        self._machine.frames.free(self._table)
+        self._machine.frames.free(self.table)

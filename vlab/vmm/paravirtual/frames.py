@@ -101,24 +101,6 @@ class Frames:
         """Give the machine addresses of all pinned directories."""
         return [self._base + n * PAGE for n, use in enumerate(self._use) if use == Use.DIRECTORY]
 
-    def entry_address(self, directory: int, linear: int) -> int | None:
-        """Give the machine address of the table's entry that maps ``linear``; None where no table is."""
-        entry = self._words[(directory - self._base >> 2) + (linear >> 22)]
-        if not entry & _P or not self.owns(entry):
-            return None
-        return (entry & _FRAME) + 4 * (linear >> 12 & _ENTRIES - 1)
-
-    def machine_address(self, directory: int, linear: int, *, write: bool) -> int | None:
-        """Walk the tables of a directory as its kernel's access would; None where that faults."""
-        place = self.entry_address(directory, linear)
-        if place is None:
-            return None
-        entry = self._words[place - self._base >> 2]
-        both = entry & self._words[(directory - self._base >> 2) + (linear >> 22)]
-        if not entry & _P or (write and not both & _W):
-            return None
-        return entry & _FRAME | linear & PAGE - 1
-
     # --- changing -----------------------------------------------------------------------------------------
 
     def pin(self, address: int) -> bool:

@@ -9,14 +9,16 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from vlab.vmm.paravirtual.frames import Use
-from vlab.vmm.paravirtual.interface import KERNEL_DATA, MONITOR_BASE, Call, Error
+from vlab.devices.paravirtual_disk import SECTOR
+from vlab.vmm.paravirtual.interface import KERNEL_DATA, Call, Error
 
 if TYPE_CHECKING:
     from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 
 _UPDATE: Final = struct.Struct("<II")
+_DISK_READ: Final = struct.Struct("<III")
 _MOST_UPDATES: Final = 1 << 16
+_MOST_SECTORS: Final = 128
 _LONGEST_TEXT: Final = 1 << 20
 
 Hypercall = Callable[["ParavirtualMonitor", int, int], int]
@@ -40,24 +42,22 @@ def set_kernel_stack(monitor: ParavirtualMonitor, ss: int, esp: int) -> int:
 
 def load_cr3(monitor: ParavirtualMonitor, directory: int, _second: int) -> int:
     """Change to another address space."""
-    frames = monitor.frames
-    if directory & 0xFFF or not frames.owns(directory) or frames.use(directory) is not Use.DIRECTORY:
+    if not monitor.tables.is_directory(directory):
         return Error.EINVAL
-    monitor.core.cr3 = directory
-    monitor.flush()
+    monitor.tables.load(directory)
     return 0
 
 
 def pin(monitor: ParavirtualMonitor, directory: int, _second: int) -> int:
     """Make a frame a directory."""
-    return 0 if monitor.frames.pin(directory) else Error.EINVAL
+    return 0 if monitor.tables.pin(directory) else Error.EINVAL
 
 
 def unpin(monitor: ParavirtualMonitor, directory: int, _second: int) -> int:
     """Make a directory a plain frame."""
-    if directory == monitor.core.cr3:
+    if directory == monitor.tables.loaded:
         return Error.EBUSY
-    return 0 if monitor.frames.unpin(directory) else Error.EINVAL
+    return 0 if monitor.tables.unpin(directory) else Error.EINVAL
 
 
 def mmu_update(monitor: ParavirtualMonitor, updates: int, count: int) -> int:
@@ -67,32 +67,34 @@ def mmu_update(monitor: ParavirtualMonitor, updates: int, count: int) -> int:
     raw = monitor.space.read_argument(updates, count * _UPDATE.size)
     if raw is None:
         return Error.EFAULT
-    update = monitor.frames.update
+    update, result = monitor.tables.update, count
     for done, (address, entry) in enumerate(_UPDATE.iter_unpack(raw)):
         if not update(address, entry):
-            return done or Error.EINVAL
-    return count
+            result = done or Error.EINVAL
+            break
+    monitor.tables.updated()
+    return result
 
 
 def update_va_mapping(monitor: ParavirtualMonitor, linear: int, entry: int) -> int:
     """Change the entry that maps an address, and flush the address."""
-    frames = monitor.frames
-    address = frames.entry_address(monitor.core.cr3, linear) if linear < MONITOR_BASE else None
-    if address is None or not frames.update(address, entry):
+    tables = monitor.tables
+    address = tables.entry_address(linear)
+    if address is None or not tables.update(address, entry):
         return Error.EINVAL
+    tables.updated()
     return flush_page(monitor, linear, 0)
 
 
-def flush_page(monitor: ParavirtualMonitor, _linear: int, _second: int) -> int:
-    """Flush an address; the processor is asked to forget all, which is as good."""
-    if monitor.frames.stale:
-        monitor.flush()
+def flush_page(monitor: ParavirtualMonitor, linear: int, _second: int) -> int:
+    """Flush an address."""
+    monitor.tables.flush_page(linear)
     return 0
 
 
 def flush_all(monitor: ParavirtualMonitor, _first: int, _second: int) -> int:
     """Flush all addresses."""
-    monitor.flush()
+    monitor.tables.flush()
     return 0
 
 
@@ -147,6 +149,19 @@ def shutdown(monitor: ParavirtualMonitor, status: int, _second: int) -> int:
     return 0
 
 
+def disk_read(monitor: ParavirtualMonitor, request: int, _second: int) -> int:
+    """Read sectors of the disk into the guest's memory."""
+    raw, disk = monitor.space.read_argument(request, _DISK_READ.size), monitor.board.disk
+    if raw is None:
+        return Error.EFAULT
+    sector, count, place = _DISK_READ.unpack(raw)
+    if disk is None or not 0 < count <= _MOST_SECTORS or sector + count > disk.capacity:
+        return Error.EINVAL
+    if not monitor.space.is_kernels(place, count * SECTOR):
+        return Error.EFAULT
+    return 0 if monitor.space.write(place, disk.load(sector, count)) else Error.EFAULT
+
+
 TABLE: Final[dict[int, Hypercall]] = {
     Call.SET_TRAP_TABLE: set_trap_table,
     Call.SET_KERNEL_STACK: set_kernel_stack,
@@ -164,5 +179,6 @@ TABLE: Final[dict[int, Hypercall]] = {
     Call.CONSOLE_READ: console_read,
     Call.SET_TIMER: set_timer,
     Call.SHUTDOWN: shutdown,
+    Call.DISK_READ: disk_read,
 }
 """All but HV_IRET, which gives nothing back."""

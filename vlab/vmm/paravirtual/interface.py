@@ -43,6 +43,7 @@ class Call(IntEnum):
     CONSOLE_READ = 15
     SET_TIMER = 16
     SHUTDOWN = 17
+    DISK_READ = 18
 
 
 class Error(IntEnum):

@@ -1,7 +1,8 @@
 """The paravirtual monitor: the guest's kernel runs at CPL 1 and asks, by INT 82h, for all that needs ring 0.
 
-No instruction is emulated and no table is shadowed. What comes to the monitor is hypercalls, which
-``hypercalls`` serves, and the guest's own traps, which go back to it by ``traps``.
+No instruction is emulated. What comes to the monitor is hypercalls, which ``hypercalls`` serves, and the
+guest's own traps, which go back to it by ``traps``. Its page tables are the processor's, or a strategy
+shadows them: ``tables`` says what the two have in common.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from vlab.errors import UnusableInput
 from vlab.isa.control import EFlags
+from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
@@ -24,13 +25,16 @@ from vlab.vmm import exits
 from vlab.vmm.board import Board
 from vlab.vmm.exits import Exit
 from vlab.vmm.guest_memory import GuestMemory
-from vlab.vmm.paravirtual.area import MonitorArea
+from vlab.vmm.mmio import Translate
+from vlab.vmm.paging.shadow import ShadowPaging
+from vlab.vmm.paravirtual.direct import DirectTables
 from vlab.vmm.paravirtual.events import Events
-from vlab.vmm.paravirtual.frames import Frames
 from vlab.vmm.paravirtual.hypercalls import TABLE
 from vlab.vmm.paravirtual.interface import EVENT_VECTOR, VECTOR, Call, Error, SharedInfo
+from vlab.vmm.paravirtual.layout import Layout, shared_info
+from vlab.vmm.paravirtual.shadowed import ShadowedTables
 from vlab.vmm.paravirtual.space import GuestSpace
-from vlab.vmm.paravirtual.start import Layout, kernel_entries, shared_info
+from vlab.vmm.paravirtual.tables import GuestTables
 from vlab.vmm.paravirtual.traps import Traps
 from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.trapping import PHYSICAL_INTERRUPT, TrappingMonitor
@@ -40,33 +44,42 @@ _ALL: Final = 0xFFFFFFFF
 _INTERCEPTED: Final = 1 << SvmExit.SWINT - SvmExit.INTR | 1 << SvmExit.IRET - SvmExit.INTR
 _IF: Final = EFlags.IF.mask
 _LONG_AGO: Final = 1
-_PINNED, _BASE, _OFFER = "pinned.", "machine_base", "offer"
+_PINNED, _PAGING, _BASE, _OFFER = "pinned.", "paging.", "machine_base", "offer"
 
 
 class ParavirtualMonitor(TrappingMonitor):
     """One virtual machine whose guest knows its monitor.
 
-    ``frames``: what the guest's frames are used for. ``space``: its linear memory. ``shared``: the page that
-    it shares with the monitor. ``traps``, ``events``: how it hears of things.
+    paging: a strategy that shadows its page tables, None for direct paging. ``tables``: its page tables.
+    ``space``: its linear memory. ``shared``: the page that it shares with the monitor. ``traps``, ``events``:
+    how it hears of things.
     """
 
     name: ClassVar[str] = "paravirtual"
-    paging_name = "direct"
 
     def __init__(
-        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
+        self,
+        machine: Machine,
+        memory: GuestMemory,
+        board: Board,
+        clock: Clock,
+        recorder: Recorder,
+        paging: ShadowPaging | None = None,
     ) -> None:
         super().__init__(machine, memory, board, clock, recorder)
         self.identity = Identity()
-        self._area = MonitorArea(machine)
-        self.frames = Frames(machine.memory, memory.hpa, memory.size, self._area)
-        self.frames.flush = self.flush
-        self.space = GuestSpace(self.core, machine.memory, self.frames)
+        memory.make_plain()
+        self.tables: GuestTables = (
+            DirectTables(machine, memory) if paging is None else ShadowedTables(self, paging)
+        )
+        self.paging_name = self.tables.name
+        self.space = GuestSpace(machine.memory, self.tables)
         self.traps = Traps(self.core, self.space)
         self.events = Events(board, self.raise_event)
         self.shared = SharedInfo(bytearray(SharedInfo.SIZE))
         self._offer = False
-        self._name_handlers(_HANDLER_NAMES, self.core)
+        names = _HANDLER_NAMES if paging is None else _HANDLER_NAMES | {exits.PageFault: "paging"}
+        self._name_handlers(names, self.core)
 
     # --- the processor ----------------------------------------------------------------------------------
 
@@ -83,32 +96,33 @@ class ParavirtualMonitor(TrappingMonitor):
         processor.set_intercepts(_ALL, _INTERCEPTED, 0, 0, None)
         processor.code.exact = True  # all that changes translations comes through here
         if first:
-            self.core.load(self._start)
+            self.core.load(self.tables.initial_state(self._start))
             self.events.begin()
-            self._validate([self._start.cr3])
-
-    def _validate(self, directories: list[int]) -> None:
-        shared = self.memory.hpa + self._layout.shared_info
-        self.frames.begin(kernel_entries(self._layout, self.memory), directories, shared)
+            self.tables.begin(self._layout, [self._start.cr3])
 
     def guest_state(self) -> CpuState:
         """The registers as the guest sees them: IF is that of the shared page."""
-        state = super().guest_state()
+        state = self.tables.guest_state(super().guest_state())
         state.rflags = state.rflags & ~_IF | (_IF if self.shared.interrupts_on else 0)
         return state
 
+    def guest_paging(self) -> PagingControls:
+        """What steers the walk of the guest's own tables."""
+        return self.tables.controls()
+
     def _read_guest(self, gpa: int, size: int) -> int:
         """Read for an onlooker: the guest's tables hold machine addresses."""
-        return self.machine.memory.read(gpa, size)
+        return super()._read_guest(gpa - self.tables.base, size)
 
     def _memory_map_changed(self) -> None:
         """Nothing to do: this guest reaches no A20 gate, and its memory has no holes."""
 
-    def flush(self) -> None:
-        """Have the processor forget all translations."""
-        self.processor.engine.flush_tlb()
-        self.processor.code.forget()
-        self.frames.stale = False
+    def intercepts_changed(self) -> None:
+        """Nothing to do: this processor has no intercepts."""
+
+    def emulate_device_access(self, gpa: int, translate: Translate | None = None) -> Verdict:
+        """End the guest: no device of its own is in memory, so it was a lie that led there."""
+        return End(failed_story(self.processor, f"its tables lead to {gpa:#x}, where it has no memory"))
 
     # --- events -----------------------------------------------------------------------------------------
 
@@ -191,7 +205,7 @@ class ParavirtualMonitor(TrappingMonitor):
             case exits.Hypercall(number):
                 return self._hypercall(number)
             case exits.PageFault(address, code):
-                return Inject(Event(EventKind.EXCEPTION, Vector.PF, code, address))
+                return self.tables.page_fault(address, code)
             case exits.SoftwareInterrupt():
                 return self._software_interrupt()
             case exits.PrivilegedInstruction():
@@ -229,28 +243,37 @@ class ParavirtualMonitor(TrappingMonitor):
     def save_state(self) -> dict[str, int]:
         """Give what the guest has told its monitor, and which directories are pinned."""
         state = super().save_state() | self.traps.save() | self.events.save()
-        for place, directory in enumerate(self.frames.directories()):
+        for place, directory in enumerate(self.tables.directories()):
             state[f"{_PINNED}{place}"] = directory
-        return state | {_BASE: self.memory.hpa, _OFFER: self._offer}
+        state |= {_PAGING + name: value for name, value in self.tables.save().items()}
+        return state | {_BASE: self.tables.base, _OFFER: self._offer}
+
+    def misfit(self, state: Mapping[str, int]) -> str:
+        """The guest's machine addresses must mean the same frames."""
+        if state[_BASE] == self.tables.base:
+            return ""
+        return (
+            f"its guest knows its memory at machine address {state[_BASE]:#x}, and here it is at "
+            f"{self.tables.base:#x}; restore it in a VM at the same place, the first on its machine"
+        )
 
     def restore_state(self, state: Mapping[str, int]) -> None:
-        """Take that back. Raises UnusableInput where the guest's machine addresses mean other frames."""
-        if state[_BASE] != self.memory.hpa:
-            raise UnusableInput(
-                f"snapshot: its guest knows its memory at machine address {state[_BASE]:#x}, and here it is "
-                f"at {self.memory.hpa:#x}; restore it in a VM at the same place, the first on its machine"
-            )
+        """Take that back."""
         super().restore_state(state)
         self._offer = bool(state[_OFFER])
         self.traps.restore(state)
         self.events.restore(state)
-        self._validate([address for name, address in state.items() if name.startswith(_PINNED)])
-        self.flush()
+        paging = {name: value for name, value in state.items() if name.startswith(_PAGING)}
+        self.tables.restore({name.removeprefix(_PAGING): value for name, value in paging.items()})
+        directories = [address for name, address in state.items() if name.startswith(_PINNED)]
+        self.tables.begin(self._layout, directories)
+        self.processor.engine.flush_tlb()
+        self.processor.code.forget()
 
     def close(self) -> None:
         """Give the monitor's frames back."""
         super().close()
-        self._area.close()
+        self.tables.close()
 
 
 _HANDLER_NAMES: Final[dict[type[Exit], str]] = {

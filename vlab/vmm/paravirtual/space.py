@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vlab.machine.core import LiveCore
 from vlab.machine.memory import PAGE, PhysicalMemory
-from vlab.vmm.paravirtual.frames import Frames
 from vlab.vmm.paravirtual.interface import KERNEL_BASE, MONITOR_BASE
+from vlab.vmm.paravirtual.tables import GuestTables
 
 
 class GuestSpace:
-    """The address space that is loaded on ``core``."""
+    """The address space that is loaded, by ``tables``."""
 
-    def __init__(self, core: LiveCore, memory: PhysicalMemory, frames: Frames) -> None:
-        self._core = core
+    def __init__(self, memory: PhysicalMemory, tables: GuestTables) -> None:
         self._memory = memory
-        self._frames = frames
+        self._tables = tables
 
     def read(self, linear: int, size: int) -> bytes | None:
         """Read as the guest's kernel would; None where that faults."""
@@ -50,10 +48,10 @@ class GuestSpace:
         return linear >= KERNEL_BASE and linear + size <= MONITOR_BASE
 
     def _runs(self, linear: int, size: int, *, write: bool) -> list[tuple[int, int]] | None:
-        """Give machine address and length of the pieces in each page."""
+        """Give host-physical address and length of the pieces in each page."""
         runs = []
         for start, length in _pieces(linear, size):
-            place = self._frames.machine_address(self._core.cr3, start, write=write)
+            place = self._tables.host_address(start, write=write)
             if place is None:
                 return None
             runs.append((place, length))

@@ -6,7 +6,6 @@ They lie above the image in the guest's own memory, which is all that a paravirt
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from vlab.errors import UnusableInput
@@ -22,59 +21,23 @@ from vlab.vmm.paravirtual.interface import (
     KERNEL_CODE,
     KERNEL_DATA,
     LONGEST_MEMORY,
-    SharedInfo,
     StartInfo,
 )
+from vlab.vmm.paravirtual.layout import PRESENT_WRITABLE, TABLE_SPAN, Layout, kernel_entries
 from vlab.vmm.paravirtual.traps import SEGMENTS
 
 _COMMAND_LINE: Final = 0x100  # in the start-info page
-_TABLE_SPAN: Final = PAGE // 4 * PAGE
-_PRESENT_WRITABLE, _PRESENT = 3, 1
+_PRESENT: Final = 1
 _CR0: Final = 1 << 31 | 1 << 16 | 0x15
 """PG, WP, ET, EM and PE: floating point faults, and read-only pages are so for the kernel too."""
 _NULL: Final = Segment(0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where the monitor's additions lie in guest-physical memory, page by page from ``start_info``."""
-
-    start_info: int
-    memory_size: int
-
-    @property
-    def shared_info(self) -> int:
-        """The page of struct hv_shared_info."""
-        return self.start_info + PAGE
-
-    @property
-    def directory(self) -> int:
-        """The first page directory."""
-        return self.start_info + 2 * PAGE
-
-    @property
-    def tables(self) -> int:
-        """The first of the page tables that map all memory, one after the other."""
-        return self.start_info + 3 * PAGE
-
-    @property
-    def table_count(self) -> int:
-        """How many there are."""
-        return -(-self.memory_size // _TABLE_SPAN)
-
-    @property
-    def free_start(self) -> int:
-        """The first address behind them."""
-        return self.tables + self.table_count * PAGE
-
-    @classmethod
-    def of(cls, state: CpuState, memory: GuestMemory) -> Layout:
-        """Give the layout that a guest was started with."""
-        return cls(state.rsi - KERNEL_BASE, memory.size)
-
-
-def build(header: Header, memory: GuestMemory, cmdline: str, name: str) -> CpuState:
+def build(header: Header, memory: GuestMemory, cmdline: str, name: str, *, direct: bool) -> CpuState:
     """Write the pages, and give the state for the first instruction.
+
+    direct: the processor is to walk the guest's tables, so they are made of machine addresses; else of
+    guest-physical ones, which the guest takes for machine addresses.
 
     Raises UnusableInput when the memory is not of a size, or not at a place, that the interface can express.
     """
@@ -85,47 +48,42 @@ def build(header: Header, memory: GuestMemory, cmdline: str, name: str) -> CpuSt
             f"memory: {memory.size >> 20}M does not suit {name} under the monitor paravirtual; "
             f"give it from {least}M to {LONGEST_MEMORY >> 20}M"
         )
-    if memory.hpa + memory.size > 1 << 32:
+    base = memory.hpa if direct else 0
+    if base + memory.size > 1 << 32:
         raise UnusableInput(
             "machine: only memory beyond 4 GiB is left on it, where page tables of 32 bits do not reach"
         )
-    _write_start_info(layout, memory, command_line.encode(name, cmdline, PAGE - _COMMAND_LINE - 1))
-    _write_tables(layout, memory)
-    return _state(layout, memory, header.entry)
+    text = command_line.encode(name, cmdline, PAGE - _COMMAND_LINE - 1)
+    _write_start_info(layout, memory, base, text)
+    _write_tables(layout, memory, base)
+    return _state(layout, base, header.entry)
 
 
-def _write_start_info(layout: Layout, memory: GuestMemory, text: bytes) -> None:
+def _write_start_info(layout: Layout, memory: GuestMemory, base: int, text: bytes) -> None:
     page = layout.start_info
     memory.ram[page : page + 2 * PAGE] = bytes(2 * PAGE)
     info = StartInfo(memory.ram[page : page + StartInfo.SIZE])
-    info.magic, info.memory_size, info.machine_base = HEADER_MAGIC, memory.size, memory.hpa
+    info.magic, info.memory_size, info.machine_base = HEADER_MAGIC, memory.size, base
     info.directory, info.free_start = KERNEL_BASE + layout.directory, layout.free_start
     info.shared_info = KERNEL_BASE + layout.shared_info
     info.command_line = KERNEL_BASE + page + _COMMAND_LINE
     memory.ram[page + _COMMAND_LINE : page + _COMMAND_LINE + len(text)] = text
 
 
-def _write_tables(layout: Layout, memory: GuestMemory) -> None:
+def _write_tables(layout: Layout, memory: GuestMemory, base: int) -> None:
     """Map all memory from KERNEL_BASE on, the tables themselves read-only."""
-    base, end = memory.hpa, layout.table_count * _TABLE_SPAN
-    entries = [base + page | _PRESENT_WRITABLE for page in range(0, memory.size, PAGE)]
+    end = layout.table_count * TABLE_SPAN
+    entries = [base + page | PRESENT_WRITABLE for page in range(0, memory.size, PAGE)]
     entries += [0] * ((end - memory.size) // PAGE)
     for page in range(layout.directory, layout.free_start, PAGE):
         entries[page // PAGE] = base + page | _PRESENT
     memory.ram[layout.tables : layout.free_start] = struct.pack(f"<{len(entries)}I", *entries)
     memory.ram[layout.directory : layout.directory + PAGE] = struct.pack(
-        "<1024I", *[0] * (KERNEL_BASE // _TABLE_SPAN), *kernel_entries(layout, memory)
+        "<1024I", *[0] * (KERNEL_BASE // TABLE_SPAN), *kernel_entries(layout, base)
     )
 
 
-def kernel_entries(layout: Layout, memory: GuestMemory) -> list[int]:
-    """Give entries 768 to 1023 of the first directory, those of the monitor empty."""
-    tables = memory.hpa + layout.tables
-    entries = [tables + number * PAGE | _PRESENT_WRITABLE for number in range(layout.table_count)]
-    return entries + [0] * (256 - len(entries))
-
-
-def _state(layout: Layout, memory: GuestMemory, entry: int) -> CpuState:
+def _state(layout: Layout, base: int, entry: int) -> CpuState:
     data = SEGMENTS[KERNEL_DATA]
     state = CpuState(rip=entry, rsi=KERNEL_BASE + layout.start_info, rflags=0x202)
     state.cs, state.ss = SEGMENTS[KERNEL_CODE].copy(), data.copy()
@@ -134,10 +92,5 @@ def _state(layout: Layout, memory: GuestMemory, entry: int) -> CpuState:
     state.gdtr = TableRegister(DESCRIPTORS_BASE, DESCRIPTORS_LIMIT)
     state.idtr = TableRegister(0, 0)
     state.tr = Segment(0, 0, 0, 0x8B)
-    state.cr0, state.cr3 = _CR0, memory.hpa + layout.directory
+    state.cr0, state.cr3 = _CR0, base + layout.directory
     return state
-
-
-def shared_info(layout: Layout, memory: GuestMemory) -> SharedInfo:
-    """Give the view of the shared page."""
-    return SharedInfo(memory.ram[layout.shared_info : layout.shared_info + SharedInfo.SIZE])

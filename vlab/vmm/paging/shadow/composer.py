@@ -56,6 +56,7 @@ class Composer:
         self.crowned = False
         self.context = 0
         self.executed: dict[int, set[int]] = {}
+        self._last: tuple[list[GuestEntry], int, int, ShadowTable] | None = None
 
     # --- top tables -------------------------------------------------------------------------------------
 
@@ -98,8 +99,13 @@ class Composer:
     def descend(self, linear: int, path: list[GuestEntry]) -> ShadowTable:
         """Follow ``path`` through the shadow, making what is missing, to the table of its last entry.
 
-        Raises OutOfFrames.
+        Neighbours are touched one after the other: where all entries but the last are those of the path
+        before, and no link was made or cut since, it ends where that one did. Raises OutOfFrames.
         """
+        above, region, last = path[:-1], linear >> 21, self._last
+        if last is not None and last[:3] == (above, region, self._forest.changes) and above:
+            _note(last[3], path[-1])
+            return last[3]
         table = self._forest.top
         shift, rights = 39 if table.level == 4 else 30, RIGHTS
         if self._legacy:
@@ -116,6 +122,7 @@ class Composer:
             shift -= 9
         if path:
             _note(table, path[-1])
+        self._last = above, region, self._forest.changes, table
         return table
 
     def _mirror(

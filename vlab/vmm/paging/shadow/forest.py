@@ -28,9 +28,9 @@ class Forest:
 
     pool: the frames that they are made of. ``displacement``: what is added to a table's address in entries
     and in CR3 (see ``fence``). ``words``: the machine's memory as 64-bit numbers. ``root``: the top table in
-    use. ``stale``: an entry was taken away or narrowed, so the processor's TLB must be flushed before the
-    guest runs on; whoever does so clears it. ``on_unused`` is called for a guest's table that nothing mirrors
-    any more.
+    use. ``changes`` counts the links between tables that were made or cut. ``stale``: an entry was taken away
+    or narrowed, so the processor's TLB must be flushed before the guest runs on; whoever does so clears it.
+    ``on_unused`` is called for a guest's table that nothing mirrors any more.
     """
 
     def __init__(self, machine: Machine, pool: FramePool) -> None:
@@ -41,6 +41,7 @@ class Forest:
         self.roots: dict[Key, ShadowTable] = {}
         self.inside: dict[int, list[ShadowTable]] = {}
         self.root: ShadowTable | None = None
+        self.changes = 0
         self.stale = False
         self.on_unused: Callable[[GuestTable], None] = lambda _table: None
 
@@ -108,6 +109,7 @@ class Forest:
             root.references += 1
         self.roots[key] = self.root = root
         self.stale = True
+        self.changes += 1
         return found
 
     def retire_unused(self, gpa: int) -> None:
@@ -131,6 +133,7 @@ class Forest:
     def clear(self) -> None:
         """Throw all tables away; the top one in use stays, empty."""
         root = self.root
+        self.changes += 1
         self.tables.clear()
         self.roots.clear()
         self.inside.clear()
@@ -147,6 +150,7 @@ class Forest:
         """Make an entry point to a table."""
         child.references += 1  # before the old child goes, which may hold the last other reference
         self.drop(table, index)
+        self.changes += 1
         table.children[index] = child
         self.words[table.first_word + index] = child.frame + self.displacement | table.link
 
@@ -169,6 +173,7 @@ class Forest:
             self.stale = True
             child = table.children.pop(index, None)
             if child is not None:
+                self.changes += 1
                 self._release(child)
 
     def close(self) -> None:

@@ -5,8 +5,10 @@ Sections are those of AMD APM vol. 2, rev. 3.42.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, translate
 from vlab.machine.memory import PAGE, PhysicalMemory
@@ -30,11 +32,19 @@ class GuestEntry(NamedTuple):
     value: int
 
 
+_entry: Callable[[tuple[int, int, int, int]], GuestEntry] = partial(tuple.__new__, GuestEntry)
+"""A third of the cost of calling the class: every fill makes three or four."""
+
+
 class Walked(NamedTuple):
     """A walk that arrived: guest-physical address, and what the page's shadow may allow (see ``entries``)."""
 
     gpa: int
     rights: int
+
+
+_walked: Callable[[tuple[int, int]], Walked] = partial(tuple.__new__, Walked)
+_PAE: Final = PagingMode.PAE
 
 
 class _NoTable(Exception):
@@ -52,6 +62,7 @@ class GuestWalker:
         self._memory = memory
         self._words = memory.bytes.cast("Q")
         self._physical = physical
+        self._known = physical.known
         self.path: list[GuestEntry] = []
 
     def walk(self, linear: int, controls: PagingControls, access: Access) -> Walked | Fault | Unbacked:
@@ -63,32 +74,35 @@ class GuestWalker:
         except _NoTable as missing:
             return Unbacked(missing.gpa)
         # The tables above the entry that the walk ended at were used in any case; PAE's pointers have no bit.
-        for place in range(controls.mode is PagingMode.PAE, len(path) - 1):
-            self._set_bits(place, ACCESSED)
+        for place in range(controls.mode is _PAE, len(path) - 1):
+            if not path[place].value & ACCESSED:
+                self._set_bits(place, ACCESSED)
         if isinstance(result, Fault):
             return result
         if path:
-            self._set_bits(len(path) - 1, ACCESSED | DIRTY if access.write else ACCESSED)
-        if self._physical.page(result.physical // PAGE) == NOTHING:
-            return Unbacked(result.physical)
-        return Walked(result.physical, _rights(result, controls, access, paged=bool(path)))
+            bits = ACCESSED | DIRTY if access.write else ACCESSED
+            if bits & ~path[-1].value:
+                self._set_bits(len(path) - 1, bits)
+        gpa = result.physical
+        if self._physical.page(gpa // PAGE) == NOTHING:
+            return Unbacked(gpa)
+        return _walked((gpa, _rights(result, controls, access, paged=bool(path))))
 
     def _read(self, gpa: int, size: int) -> int:
-        hpa = self._physical.memory(gpa // PAGE)
+        gfn = gpa // PAGE
+        hpa = self._known.get(gfn) or self._physical.memory(gfn)
         if hpa is None:
             raise _NoTable(gpa)
         hpa |= gpa & PAGE - 1
         value = self._words[hpa >> 3] if size == 8 else self._memory.read(hpa, size)
-        self.path.append(GuestEntry(gpa, hpa, size, value))
+        self.path.append(_entry((gpa, hpa, size, value)))
         return value
 
     def _set_bits(self, place: int, bits: int) -> None:
         gpa, hpa, size, value = self.path[place]
-        wanted = value | bits
-        if wanted != value:
-            if self._physical.page(gpa // PAGE) & WRITABLE:
-                self._memory.write(hpa, size, wanted)
-            self.path[place] = GuestEntry(gpa, hpa, size, wanted)
+        if self._physical.page(gpa // PAGE) & WRITABLE:
+            self._memory.write(hpa, size, value | bits)
+        self.path[place] = _entry((gpa, hpa, size, value | bits))
 
 
 def _rights(result: Translation, controls: PagingControls, access: Access, *, paged: bool) -> int:

@@ -14,7 +14,8 @@ NOTHING: Final = 0
 class PhysicalMap:
     """A guest's physical memory map, remembered page by page; ``forget`` it when the map changes.
 
-    ``displacement``: what is added to host-physical addresses in entries (see ``fence``).
+    ``displacement``: what is added to host-physical addresses in entries (see ``fence``). ``known``: what
+    ``memory`` has given, by guest frame number, to be looked at first where every call counts.
     """
 
     def __init__(self, memory: GuestMemory) -> None:
@@ -22,7 +23,7 @@ class PhysicalMap:
         self.displacement = 0
         self._pages: dict[int, int] = {}
         self._large: dict[int, int] = {}
-        self._tables: dict[int, int] = {}
+        self.known: dict[int, int] = {}
 
     def page(self, gfn: int) -> int:
         """Give the widest entry for the 4 KiB page with guest frame number ``gfn``; NOTHING where none is."""
@@ -56,16 +57,16 @@ class PhysicalMap:
 
     def memory(self, gfn: int) -> int | None:
         """Give the host-physical address of a page of RAM or firmware; None for anything else."""
-        hpa = self._tables.get(gfn)
+        hpa = self.known.get(gfn)
         if hpa is None:
             region = self._memory.find(gfn * PAGE)
             if region is None or region.backing is Backing.WINDOW:
                 return None
-            hpa = self._tables[gfn] = region.hpa + gfn * PAGE - region.gpa
+            hpa = self.known[gfn] = region.hpa + gfn * PAGE - region.gpa
         return hpa
 
     def forget(self) -> None:
         """Drop what is remembered."""
         self._pages.clear()
         self._large.clear()
-        self._tables.clear()
+        self.known.clear()
