@@ -52,6 +52,7 @@ __all__ = [
     "Pdpe",
     "PdpeLarge",
     "Pml4e",
+    "Prefix",
     "Pte",
     "Step",
     "Translation",
@@ -59,6 +60,8 @@ __all__ = [
     "canonical",
     "index_of",
     "translate",
+    "translate_and_keep",
+    "translate_from",
     "walk",
 ]
 
@@ -140,6 +143,18 @@ _translation: Callable[[tuple[int, int, int, bool, bool, bool, bool, bool]], Tra
 _RawStep = tuple[int, int, int, int, int, int, type[PageEntry]]
 
 
+class Prefix(NamedTuple):
+    """A walk down to the last level, as a processor caches it between two flushes (APM2 5.5).
+
+    table: the last table. allowed, nx: what the entries on the way allow together. path: their steps.
+    """
+
+    table: int
+    allowed: int
+    nx: int
+    path: tuple[_RawStep, ...]
+
+
 def canonical(linear: int) -> bool:
     """Say whether bits 63 to 47 of a 64-bit linear address are all equal (APM2 5.3.1)."""
     return linear >> 47 in (0, 0x1FFFF)
@@ -176,6 +191,28 @@ def translate(linear: int, controls: PagingControls, access: Access, read: Reade
     return _walk(linear, controls, access, read, [])
 
 
+def translate_and_keep(
+    linear: int, controls: PagingControls, access: Access, read: Reader
+) -> tuple[Translation | Fault, Prefix | None]:
+    """Translate, and give what ``translate_from`` needs for other pages of the same last table, if any."""
+    path: list[_RawStep] = []
+    result = _walk(linear, controls, access, read, path)
+    if isinstance(result, Fault) or not path or path[-1][0] != 1:
+        return result, None
+    allowed, nx = _RW | _US, 0
+    for raw, level in zip(path[:-1], controls.plan.levels, strict=False):
+        allowed &= raw[4] | level.grants
+        nx |= raw[4]
+    return result, Prefix(path[-1][1], allowed, nx, tuple(path[:-1]))
+
+
+def translate_from(
+    prefix: Prefix, linear: int, controls: PagingControls, access: Access, read: Reader
+) -> Translation | Fault:
+    """Translate by the last table alone; the rest is as ``prefix`` has it."""
+    return _walk(linear, controls, access, read, list(prefix.path), prefix)
+
+
 def accessed_dirty_updates(steps: Sequence[Step], access: Access) -> list[tuple[int, int, int]]:
     """Give the entries that the processor rewrites after a successful walk (APM2 5.4.2).
 
@@ -195,7 +232,12 @@ def accessed_dirty_updates(steps: Sequence[Step], access: Access) -> list[tuple[
 
 
 def _walk(
-    linear: int, controls: PagingControls, access: Access, read: Reader, path: list[_RawStep]
+    linear: int,
+    controls: PagingControls,
+    access: Access,
+    read: Reader,
+    path: list[_RawStep],
+    prefix: Prefix | None = None,
 ) -> Translation | Fault:
     """Walk with plain tuples for steps, in ``path``: this is the hot path of shadow fills and of delivery."""
     levels, table, size = controls.plan
@@ -204,6 +246,9 @@ def _walk(
     elif not canonical(linear):
         return Fault(linear, 0, None, f"{linear:#x} is not canonical: bits 63 to 47 differ")
     allowed, nx = _RW | _US, 0
+    if prefix is not None:
+        table, allowed, nx, _ = prefix
+        levels = levels[-1:]
     for level, shift, index_mask, grants, kind, zero, large, large_zero in levels:
         index = linear >> shift & index_mask
         address = table + index * size

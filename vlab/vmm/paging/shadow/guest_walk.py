@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple
 
-from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, translate
+from vlab.isa.paging import (
+    Access,
+    Fault,
+    PagingControls,
+    PagingMode,
+    Prefix,
+    Translation,
+    translate_and_keep,
+    translate_from,
+)
 from vlab.machine.memory import PAGE, PhysicalMemory
 from vlab.vmm.paging.shadow.entries import ACCESSED, DIRTY, MAY_WRITE, NO_EXECUTE, USER, WRITABLE
 from vlab.vmm.paging.shadow.physical import NOTHING, PhysicalMap
@@ -55,8 +64,15 @@ class _NoTable(Exception):
         self.gpa = gpa
 
 
+_REGION: Final = 21
+"""Linear address bits below what a last table maps, the larger ones of legacy paging halved."""
+
+
 class GuestWalker:
-    """Walks for one guest. ``path``: the entries of the last walk, as they are after it."""
+    """Walks for one guest. ``path``: the entries of the last walk, as they are after it.
+
+    Upper levels are kept, as a processor's caches do, until ``forget``.
+    """
 
     def __init__(self, memory: PhysicalMemory, physical: PhysicalMap) -> None:
         self._memory = memory
@@ -64,19 +80,32 @@ class GuestWalker:
         self._physical = physical
         self._known = physical.known
         self.path: list[GuestEntry] = []
+        self._upper: dict[int, tuple[Prefix, list[GuestEntry]]] = {}
+
+    def forget(self) -> None:
+        """Forget the upper levels of earlier walks: the guest flushes, or memory changes unseen."""
+        self._upper.clear()
 
     def walk(self, linear: int, controls: PagingControls, access: Access) -> Walked | Fault | Unbacked:
         """Walk for one access and set accessed and dirty bits (APM2 5.4.2)."""
         path = self.path
-        path.clear()
+        region = linear >> _REGION
+        known = self._upper.get(region)
         try:
-            result = translate(linear, controls, access, self._read)
+            if known is not None:
+                path[:] = known[1]
+                result = translate_from(known[0], linear, controls, access, self._read)
+            else:
+                path.clear()
+                result, prefix = translate_and_keep(linear, controls, access, self._read)
+                # The tables above the last entry were used in any case; PAE's pointers have no bit.
+                for place in range(controls.mode is _PAE, len(path) - 1):
+                    if not path[place].value & ACCESSED:
+                        self._set_bits(place, ACCESSED)
+                if prefix is not None:
+                    self._upper[region] = prefix, path[:-1]
         except _NoTable as missing:
             return Unbacked(missing.gpa)
-        # The tables above the entry that the walk ended at were used in any case; PAE's pointers have no bit.
-        for place in range(controls.mode is _PAE, len(path) - 1):
-            if not path[place].value & ACCESSED:
-                self._set_bits(place, ACCESSED)
         if isinstance(result, Fault):
             return result
         if path:

@@ -110,7 +110,7 @@ class ShadowSpace:
     def enter(self, controls: PagingControls) -> bool:
         """Translate by these controls from now on; say whether the tree for them was there."""
         self.controls = controls
-        self.events += 1
+        self._note_event()
         if self._protect:
             before = self._composer.context
             self._composer.follow(controls)
@@ -128,7 +128,7 @@ class ShadowSpace:
 
     def invalidate(self, linear: int) -> None:
         """Forget what is known of the page at ``linear``, and of all tables above the last level (INVLPG)."""
-        self.events += 1
+        self._note_event()
         self._watch.flush_upper()
         self._refresh_pointers()
         if self.controls.mode is not PagingMode.LONG:
@@ -183,6 +183,7 @@ class ShadowSpace:
 
     def written(self, gpa: int, size: int) -> None:
         """Follow a write by a device or the host, which no protection catches."""
+        self._walker.forget()
         self._watch.written(gpa // PAGE, (gpa + size - 1) // PAGE)
 
     # --- for a monitor that translates code ---------------------------------------------------------------
@@ -262,7 +263,7 @@ class ShadowSpace:
             self.fence.close()
 
     def _map_anew(self) -> None:
-        self.events += 1
+        self._note_event()
         self._physical.forget()
         if self.fence is not None:
             self.fence.build()
@@ -284,6 +285,10 @@ class ShadowSpace:
             self._forest.words[self._crown >> 3] = self._forest.top.frame | LINK
         self._refresh_pointers()
         return found
+
+    def _note_event(self) -> None:
+        self.events += 1
+        self._walker.forget()
 
     def _refresh_pointers(self) -> None:
         """Compare the four pointers of PAE: there is no catching writes to 32 bytes of a page."""
