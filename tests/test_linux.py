@@ -284,3 +284,17 @@ def test_two_take_turns_on_one_processor_and_see_nothing_of_one_another() -> Non
         for vm in vms:
             vm.close()
         machine.close()
+
+
+def test_binary_translation_boots_it_to_its_shell() -> None:
+    """On a processor without virtualization extensions, and without a change to the kernel."""
+    with vlab.VM("linux", monitor="binary-translation") as vm:
+        assert vm.run(until=PROMPT, timeout=4 * BOOT).kind is StopKind.EXPECTED, vm.console.text[-2000:]
+        start = len(vm.console.data)
+        vm.send("uname -sm; echo done=$((6 * 7))\r")
+        assert vm.run(until="done=42", timeout=BOOT).kind is StopKind.EXPECTED
+        assert "Linux x86_64" in vm.console.text[start:]
+        told = vm.translation
+        assert told is not None
+        assert told.counts.blocks > 10_000
+        assert not vm.silent

@@ -51,6 +51,7 @@ class FakeCore:
     cr3: int = 0
     cr4: int = 0
     efer: int = 0
+    dr6: int = 0xFFFF0FF0
     dr7: int = 0x400
     cpl: int = 0
     gprs: list[int] = field(default_factory=lambda: [0] * 16)
@@ -116,7 +117,8 @@ class FakeCore:
     def registers(self) -> tuple[object, ...]:
         """Everything architectural but CR2, for comparing before and after."""
         return (
-            *(self.rip, self.rsp, self.rflags, self.cr0, self.cr3, self.cr4, self.efer, self.dr7, self.cpl),
+            *(self.rip, self.rsp, self.rflags, self.cr0, self.cr3, self.cr4, self.efer, self.cpl),
+            *(self.dr6, self.dr7),
             *self.gprs,
             *((s.selector, s.base, s.limit, s.attributes) for s in self.segments.values()),
             *((t.base, t.limit) for t in (self.gdtr, self.idtr)),

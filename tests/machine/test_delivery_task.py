@@ -28,10 +28,11 @@ from tests.machine.fake_core import (
     protected_core,
     use_16_bit_tss,
 )
-from vlab.isa.descriptors import TASK_GATE, TSS_16_AVAILABLE
+from vlab.isa.descriptors import INTERRUPT_GATE_32, TASK_GATE, TSS_16_AVAILABLE
 from vlab.isa.state import Segment
 from vlab.isa.tss import Tss16, Tss32
 from vlab.machine.delivery import (
+    Cause,
     Delivered,
     FaultRecord,
     Intercepted,
@@ -39,6 +40,7 @@ from vlab.machine.delivery import (
     deliver,
     finish_task_switch,
     return_to_task,
+    switch_task,
 )
 from vlab.machine.faults import CpuFault, Event, EventKind
 
@@ -419,6 +421,50 @@ def test_what_is_wrong_with_the_new_task_is_a_fault_of_the_new_task(
         finish_task_switch(core)
     assert (caught.value.vector, caught.value.error_code) == (vector, code)
     assert (core.rip, core.cr3, core.segments["tr"].selector) == (changes.get("eip", 0x5000), 0x7000, TSS2)
+
+
+# --- the T bit, and switches by JMP and CALL ---------------------------------------------------------------
+
+
+def test_the_t_bit_traps_behind_the_switch_of_an_event() -> None:
+    core = task_core(debug_trap=1)
+    gate32(core, 1, INTERRUPT_GATE_32, CODE0, offset=0x6000)
+    outcome = deliver(core, IRQ)
+    assert isinstance(outcome, Delivered)
+    assert [str(record.why) for record in outcome.chain] == ["the T bit of the TSS 0x0030 is set"]
+    assert (core.rip, core.frame(4, 3)) == (0x6000, [0x5000, CODE0, 0x4002])
+    assert core.dr6 & 1 << 15
+    assert core.segments["tr"].selector == TSS2
+
+
+def test_a_fault_of_the_new_tasks_comes_before_its_t_bit() -> None:
+    core = task_core(debug_trap=1, ds=CODE3 | 4)
+    assert fault_of(core, IRQ, switched=True).fault.vector == 10
+    assert not core.dr6 & 1 << 15
+
+
+@pytest.mark.parametrize(
+    ("cause", "flags", "link", "busy"), [(Cause.JMP, 2, 0, 0x89), (Cause.CALL, 0x4002, TSS, 0x8B)]
+)
+def test_a_call_nests_and_a_jmp_leaves_the_old_task_available(
+    cause: Cause, flags: int, link: int, busy: int
+) -> None:
+    core = task_core()
+    switch_task(core, TSS2, ext=0, next_rip=0x1239, flags=0x202, error_code=None, cause=cause)
+    assert (core.rip, core.rflags, core.peek(TSS2_BASE, 2)) == (0x5000, flags, link)
+    assert (core.peek(GDT_BASE + TSS + 5, 1), core.peek(GDT_BASE + TSS2 + 5, 1)) == (busy, 0x8B)
+    assert (core.peek(TSS_BASE + 0x20, 4), core.peek(TSS_BASE + 0x24, 4)) == (0x1239, 0x202)
+
+
+@pytest.mark.parametrize("cause", [Cause.JMP, Cause.CALL])
+def test_a_page_fault_behind_the_saving_of_the_old_task_is_the_new_ones(cause: Cause) -> None:
+    core = task_core(ldt=0, cs=0x1FF8)
+    core.gdtr.limit = 0xFFFF
+    core.unmapped.add(GDT_BASE + 0x1FF8 >> 12)
+    with pytest.raises(CpuFault) as caught:
+        switch_task(core, TSS2, ext=0, next_rip=0x1239, flags=0x202, error_code=None, cause=cause)
+    assert (caught.value.vector, caught.value.address) == (14, GDT_BASE + 0x1FF8)
+    assert (core.rip, core.cr3, core.segments["tr"].selector) == (0x5000, 0x7000, TSS2)
 
 
 # --- IRET with NT set ---------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import vlab
 from tests.programs import CODE, STI_HALT, TICKS, UD2, guest, image64, leave, timer
 from vlab.errors import UnusableInput
 from vlab.vmm.paging.nested import NestedPaging
-from vlab.vmm.stop import StopKind
 
 RESULTS, TABLES, STACK = 0x8000, 0x8400, 0x9000
 GDT, LDT, TSS, IDT, POINTERS = TABLES, TABLES + 0x80, TABLES + 0x100, TABLES + 0x200, TABLES + 0x300
@@ -322,17 +321,6 @@ def test_another_paging_strategy_than_shadow_paging_is_refused() -> None:
     assert str(refused.value) == (
         "paging: 'nested' cannot serve the monitor trap-emulate; derive it from ShadowPaging"
     )
-
-
-def test_a_far_call_to_a_task_ends_in_a_story(tmp_path: Path) -> None:
-    code = guest(tmp_path, START + b"\x9a" + struct.pack("<IH", 0, 0x38))
-    with vlab.VM(code, memory="4M", monitor="trap-emulate") as vm:
-        for address, content in tables().items():
-            vm.memory[address : address + len(content)] = content
-        vm.memory[GDT + 0x38 : GDT + 0x40] = struct.pack("<Q", 0x890000000067 | TSS << 16)
-        stop = vm.run(timeout=20)
-    assert stop.kind is StopKind.FAILED
-    assert stop.story.startswith("the guest cannot go on: a far CALL or JMP to a task")
 
 
 def test_a_record_of_a_trap_shows_the_guests_own_ring_and_what_trapped(tmp_path: Path) -> None:

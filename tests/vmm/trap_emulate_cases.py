@@ -147,8 +147,8 @@ class Maker:
         return r.randrange(FIRST_RANDOM, ENTRIES + 2) << 3 | r.choice((0, 0, 3, 3, 1, 2, 4))
 
     def far_selector(self) -> int:
-        """One that names no task, which is not emulated, and in 32-bit code no segment that is too short."""
-        while (selector := self.selector()) & ~7 in (TSS_AT, CODE16):
+        """One that names no segment that is too short for 32-bit code; a task is the one that is running."""
+        while (selector := self.selector()) & ~7 == CODE16:
             pass
         return selector
 

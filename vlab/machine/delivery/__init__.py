@@ -16,9 +16,10 @@ from vlab.machine.delivery.outcomes import (
     Shutdown,
     TaskSwitch,
 )
-from vlab.machine.delivery.task import finish_task_switch, return_to_task, switch_task
+from vlab.machine.delivery.task import Cause, finish_task_switch, return_to_task, switch_task
 
 __all__ = [
+    "Cause",
     "Core",
     "Delivered",
     "FaultRecord",

@@ -48,7 +48,8 @@ class Core(Protocol):
     cr3: int
     cr4: int
     efer: int
-    dr7: int  # hardware task switches only
+    dr6: int  # these two for hardware task switches only
+    dr7: int
 
     @property
     def cpl(self) -> int:

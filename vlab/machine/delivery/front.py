@@ -42,8 +42,9 @@ def deliver(
     caller has decided about ``event``. With ``intercept_task_switch`` a task gate ends in ``TaskSwitch``.
 
     Registers change only for ``Delivered``, apart from CR2, which every page fault sets unless it is
-    intercepted, and apart from a task switch whose new task has bad segments: that fault is the new task's.
-    Memory may have been written in any case: pushes, accessed bits, the old task's TSS.
+    intercepted, and apart from a task switch whose new task has bad segments, or the T bit set in its TSS:
+    that exception is the new task's. Memory may have been written in any case: pushes, accessed bits, the
+    old task's TSS.
     """
     try:
         _attempt(core, event, intercept_task_switch)

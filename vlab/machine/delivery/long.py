@@ -62,11 +62,16 @@ def deliver_long(core: Core, event: Event) -> None:
 def _handler_stack(core: Core, ist: int, cpl: int, new_cpl: int, rsp: int, ext: int) -> int:
     """Choose the stack: IST when the gate names one, RSPn of an inner ring, else the current (APM2 8.9.4)."""
     if ist:
-        offset, what = _IST1 + 8 * (ist - 1), f"IST{ist}"
-    elif new_cpl < cpl:
-        offset, what = _RSP0 + 8 * new_cpl, f"RSP{new_cpl}"
-    else:
-        return rsp
+        return _pointer(core, _IST1 + 8 * (ist - 1), f"IST{ist}", ext)
+    return inner_pointer(core, new_cpl, ext) if new_cpl < cpl else rsp
+
+
+def inner_pointer(core: Core, cpl: int, ext: int) -> int:
+    """Take RSP for ring ``cpl`` from the TSS (APM2 12.2.5)."""
+    return _pointer(core, _RSP0 + 8 * cpl, f"RSP{cpl}", ext)
+
+
+def _pointer(core: Core, offset: int, what: str, ext: int) -> int:
     task = core.segment("tr")
     code = task.selector & 0xFFFC | ext
     if task.attributes & 0x9D != 0x89:  # present, system, type 9 or B

@@ -1,4 +1,4 @@
-"""The hardware task switch that a task gate asks for, with 16- and 32-bit task-state segments.
+"""The hardware task switch, with 16- and 32-bit task-state segments: by a task gate, CALL, JMP and IRET.
 
 Sections are those of AMD APM vol. 2, rev. 3.42 (APM2), Intel SDM vol. 3A, order 253668-083 (SDM3), and SDM
 vol. 2A, order 325383-083 (SDM2, "INT n", TASK-GATE).
@@ -6,12 +6,13 @@ vol. 2A, order 325383-083 (SDM2, "INT n", TASK-GATE).
 SDM3 8.3, "Task Switching", puts a commit point in the middle of a switch; a fault before it belongs to the
 old task. Here every access to memory is made before it, so that a page fault never leaves a half-done switch
 and the event can be delivered again. The checks of the new task's segments belong to the new task, as on
-hardware: the switch completes, then their fault is raised. The debug trap of the TSS's T bit is not raised.
+hardware: the switch completes, then their fault is raised, and without one the debug trap of the TSS's T bit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 from vlab.isa.blocks import BlockField
 from vlab.isa.descriptors import TSS_16_AVAILABLE, TSS_32_AVAILABLE, unpack_segment
@@ -27,6 +28,7 @@ from vlab.machine.faults import CpuFault
 _RSP = 4
 _BUSY, _WIDE = 2, 8  # in the type of a TSS
 _DR7_LOCAL = 0x155  # L0..L3 and LE
+_DR6_TASK = 1 << 15
 _FLAGS = 0x003F_7FD5  # the defined bits of EFLAGS
 
 
@@ -40,9 +42,10 @@ class _Format:
     segments: tuple[BlockField[int], ...]
     ldt: BlockField[int]
     cr3: BlockField[int] | None
+    trap: BlockField[int] | None
 
 
-_FORMAT16 = _Format(Tss16.SIZE, 2, Tss16.ip, (Tss16.es, Tss16.cs, Tss16.ss, Tss16.ds), Tss16.ldt, None)
+_FORMAT16 = _Format(Tss16.SIZE, 2, Tss16.ip, (Tss16.es, Tss16.cs, Tss16.ss, Tss16.ds), Tss16.ldt, None, None)
 _FORMAT32 = _Format(
     Tss32.SIZE,
     4,
@@ -50,6 +53,7 @@ _FORMAT32 = _Format(
     (Tss32.es, Tss32.cs, Tss32.ss, Tss32.ds, Tss32.fs, Tss32.gs),
     Tss32.ldt,
     Tss32.cr3,
+    Tss32.debug_trap,
 )
 
 
@@ -64,6 +68,7 @@ class _Task:
     selectors: dict[str, int]
     ldt: int
     cr3: int
+    trap: bool
     segments: dict[str, Segment] = field(default_factory=dict)
     fault: CpuFault | None = None
 
@@ -72,25 +77,48 @@ class _Task:
         return 3 if self.rflags & VM else self.selectors["cs"] & 3
 
 
+class Cause(Enum):
+    """What switches tasks. It decides on nesting, and on whose a page fault is on the way (APM2 12.3.4)."""
+
+    EVENT = auto()
+    CALL = auto()
+    JMP = auto()
+    IRET = auto()
+
+    @property
+    def nests(self) -> bool:
+        """Whether the new task can return to the old one, which stays busy."""
+        return self in (Cause.EVENT, Cause.CALL)
+
+    @property
+    def commits(self) -> bool:
+        """Whether a page fault behind the saving of the old task is the new task's.
+
+        An event has to be delivered again, and IRET can be.
+        """
+        return self in (Cause.CALL, Cause.JMP)
+
+
 def switch_task(
-    core: Core, selector: int, *, ext: int, next_rip: int, flags: int, error_code: int | None
+    core: Core,
+    selector: int,
+    *,
+    ext: int,
+    next_rip: int,
+    flags: int,
+    error_code: int | None,
+    cause: Cause = Cause.EVENT,
+    named_by: str = "the task gate",
 ) -> None:
-    """Save the running task in its TSS and enter the one of TSS ``selector``, nested (APM2 12.3; SDM3 8.3).
+    """Save the running task in its TSS and enter the one of TSS ``selector`` (APM2 12.3; SDM3 8.3).
 
     ``next_rip`` and ``flags`` are what the old task resumes with; ``error_code`` goes on the new stack.
+    ``named_by``: where the selector comes from, for the text of a fault. Raises CpuFault: with nothing
+    changed, or for the new task when the switch is done.
     """
-    descriptor, address, new = _available_tss(core, selector, ext)
-    base = unpack_segment(descriptor).base
-    _save(core, next_rip, flags, ext)
-    task = _read(core, base, new, nested=NT)
-    write_table(core, base, 2, core.segment("tr").selector, "the back link of the new TSS")
-    if new.cr3 is None or not core.cr0 & CR0_PG:
-        task.cr3 = core.cr3
-    _prepare(core, task, ext, error_code)
-    write_table(core, address + 5, 1, descriptor >> 40 & 0xFF | 2, "the busy bit of the new TSS")
-    _commit(core, task, unpack_segment(descriptor | 2 << 40, selector))
-    if task.fault is not None:
-        raise task.fault
+    segment, address = _available_tss(core, selector, ext, named_by)
+    segment.attributes |= _BUSY
+    _switch(core, cause, segment, address, (next_rip, flags), ext=ext, error_code=error_code)
 
 
 def return_to_task(core: Core, *, next_rip: int) -> None:
@@ -99,32 +127,58 @@ def return_to_task(core: Core, *, next_rip: int) -> None:
 
     ``next_rip`` is behind the IRET, where the task that is left would go on. Raises CpuFault.
     """
-    old = core.segment("tr")
-    selector = read_table(core, old.base, 2, "the back link of the TSS")
+    selector = read_table(core, core.segment("tr").base, 2, "the back link of the TSS")
     code = selector & 0xFFFC
     if not code or selector & 4:
         raise CpuFault(TS, code, why=f"the back link {selector:#06x} is null or in the LDT")
-    descriptor, _ = read_descriptor(core, selector, MASK32, vector=TS, ext=0, what="the back link's TSS")
-    kind = descriptor >> 40 & 0x1F
-    if kind not in (TSS_16_AVAILABLE | _BUSY, TSS_32_AVAILABLE | _BUSY):
+    descriptor, address = read_descriptor(
+        core, selector, MASK32, vector=TS, ext=0, what="the back link's TSS"
+    )
+    if descriptor >> 40 & 0x1F not in (TSS_16_AVAILABLE | _BUSY, TSS_32_AVAILABLE | _BUSY):
         raise CpuFault(TS, code, why=f"the back link {selector:#06x} names no busy TSS")
-    if not descriptor >> 47 & 1:
-        raise CpuFault(NP, code, why=f"the TSS {selector:#06x} is not present")
-    segment = unpack_segment(descriptor, selector)
-    new = _FORMAT32 if kind == TSS_32_AVAILABLE | _BUSY else _FORMAT16
-    if segment.limit < new.size - 1:
-        raise CpuFault(TS, code, why=f"the TSS {selector:#06x} has a limit of {segment.limit:#x}, too small")
-    _save(core, next_rip, core.rflags & ~NT, 0)
-    task = _read(core, segment.base, new, nested=0)
+    segment = _usable(descriptor, selector, 0)
+    _switch(core, Cause.IRET, segment, address, (next_rip, core.rflags & ~NT))
+
+
+def _switch(
+    core: Core,
+    cause: Cause,
+    tr: Segment,
+    address: int,
+    saved: tuple[int, int],
+    *,
+    ext: int = 0,
+    error_code: int | None = None,
+) -> None:
+    """Switch to the task of ``tr``, whose descriptor is at ``address`` (APM2 12.3.2, 12.3.4).
+
+    saved: EIP and EFLAGS of the task that is left.
+    """
+    old, new = core.segment("tr"), _format(tr)
+    _save(core, *saved, ext)
+    task = _read(core, tr.base, new, nested=NT if cause.nests else 0)
+    if cause.nests:
+        write_table(core, tr.base, 2, old.selector, "the back link of the new TSS")
     if new.cr3 is None or not core.cr0 & CR0_PG:
         task.cr3 = core.cr3
-    _prepare(core, task, 0, None)
-    place = (core.gdtr.base + (old.selector & 0xFFF8) + 5) & MASK32
-    available = read_table(core, place, 1, "the TSS descriptor of the task that is left") & ~_BUSY
-    write_table(core, place, 1, available, "the TSS descriptor of the task that is left")
-    _commit(core, task, segment)
+    _prepare(core, task, ext, error_code, committed=cause.commits)
+    if not cause.nests:
+        place = (core.gdtr.base + (old.selector & 0xFFF8)) & MASK32
+        _mark(core, place, 0, "the TSS descriptor of the task that is left")
+    if cause is not Cause.IRET:
+        _mark(core, address, _BUSY, "the busy bit of the new TSS")
+    _commit(core, task, tr)
     if task.fault is not None:
         raise task.fault
+    if task.trap:
+        core.dr6 |= _DR6_TASK
+        raise CpuFault(int(Vector.DB), why=f"the T bit of the TSS {tr.selector:#06x} is set")
+
+
+def _mark(core: Core, descriptor: int, busy: int, what: str) -> None:
+    """Say in a TSS descriptor whether its task is busy."""
+    place = (descriptor + 5) & MASK32
+    write_table(core, place, 1, read_table(core, place, 1, what) & ~_BUSY | busy, what)
 
 
 def finish_task_switch(core: Core) -> None:
@@ -134,7 +188,7 @@ def finish_task_switch(core: Core) -> None:
     CpuFault, with the switch done, for what is wrong with the new task's segments or address space.
     """
     tr = core.segment("tr")
-    new = _FORMAT32 if tr.attributes & _WIDE else _FORMAT16
+    new = _format(tr)
     task = _read(core, tr.base, new, nested=core.rflags & NT)
     if new.cr3 is None or not core.cr0 & CR0_PG:
         task.cr3 = core.cr3
@@ -144,24 +198,30 @@ def finish_task_switch(core: Core) -> None:
         raise task.fault
 
 
-def _available_tss(core: Core, selector: int, ext: int) -> tuple[int, int, _Format]:
-    """Check the TSS descriptor that the gate names (SDM2); give it, its address and its format."""
+def _available_tss(core: Core, selector: int, ext: int, named_by: str) -> tuple[Segment, int]:
+    """Check the TSS that is to be entered (SDM2); give TR for it, and where its descriptor is."""
     code = selector & 0xFFFC | ext
     if not selector & 0xFFFC or selector & 4:
-        raise CpuFault(GP, code, why=f"the task gate's selector {selector:#06x} is null or in the LDT")
-    descriptor, address = read_descriptor(
-        core, selector, MASK32, vector=GP, ext=ext, what="the task gate's TSS"
-    )
-    kind = descriptor >> 40 & 0x1F
-    if kind not in (TSS_16_AVAILABLE, TSS_32_AVAILABLE):
-        raise CpuFault(GP, code, why=f"the task gate's selector {selector:#06x} names no available TSS")
+        raise CpuFault(GP, code, why=f"{named_by}'s selector {selector:#06x} is null or in the LDT")
+    what = f"{named_by}'s TSS"
+    descriptor, address = read_descriptor(core, selector, MASK32, vector=GP, ext=ext, what=what)
+    if descriptor >> 40 & 0x1F not in (TSS_16_AVAILABLE, TSS_32_AVAILABLE):
+        raise CpuFault(GP, code, why=f"{named_by}'s selector {selector:#06x} names no available TSS")
+    return _usable(descriptor, selector, ext), address
+
+
+def _usable(descriptor: int, selector: int, ext: int) -> Segment:
+    """Give TR for a TSS; raises CpuFault for one that is not present or too small."""
+    code, segment = selector & 0xFFFC | ext, unpack_segment(descriptor, selector)
     if not descriptor >> 47 & 1:
         raise CpuFault(NP, code, why=f"the TSS {selector:#06x} is not present")
-    new = _FORMAT32 if kind == TSS_32_AVAILABLE else _FORMAT16
-    limit = unpack_segment(descriptor).limit
-    if limit < new.size - 1:
-        raise CpuFault(TS, code, why=f"the TSS {selector:#06x} has a limit of {limit:#x}, too small")
-    return descriptor, address, new
+    if segment.limit < _format(segment).size - 1:
+        raise CpuFault(TS, code, why=f"the TSS {selector:#06x} has a limit of {segment.limit:#x}, too small")
+    return segment
+
+
+def _format(tr: Segment) -> _Format:
+    return _FORMAT32 if tr.attributes & _WIDE else _FORMAT16
 
 
 def _save(core: Core, next_rip: int, flags: int, ext: int) -> None:
@@ -204,6 +264,7 @@ def _read(core: Core, base: int, new: _Format, nested: int) -> _Task:
         selectors={place.name: number(place.offset, 2) for place in new.segments},
         ldt=number(new.ldt.offset, 2),
         cr3=0 if new.cr3 is None else number(new.cr3.offset, 4),
+        trap=new.trap is not None and bool(number(new.trap.offset, 1) & 1),
     )
 
 

@@ -6,7 +6,8 @@ processor would have faulted the guest, with nothing changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -41,6 +42,8 @@ _FAR: Final = frozenset(
 _JUMPS: Final = _FAR | NEAR | {Sensitive.RDTSC}
 _RELOADS: Final = _FAR | {Sensitive.LOAD_SEGMENT}
 _NO_MORE: Final[Mapping[Sensitive, Action]] = MappingProxyType({})
+_SET_RF: Final = frozenset((Sensitive.IRET, Sensitive.JMP_FAR, Sensitive.CALL_FAR))
+"""What may leave RFLAGS.RF set for what comes next (APM2 3.1.6)."""
 _STEPS_BY_NEW_FLAGS: Final = frozenset((Sensitive.SYSCALL, Sensitive.SYSRET))
 """A single step happens behind an instruction that began with RFLAGS.TF (APM2 13.1.4); behind these two, if
 TF is set when they are done."""
@@ -91,8 +94,8 @@ class Emulator:
             Sensitive.LOAD_SEGMENT: system.load_segment,
             Sensitive.INT: self._software_interrupt,
             Sensitive.IRET: self._return_from_interrupt,
-            Sensitive.JMP_FAR: transfers.jump_far,
-            Sensitive.CALL_FAR: transfers.call_far,
+            Sensitive.JMP_FAR: partial(self._transfer, transfers.jump_far),
+            Sensitive.CALL_FAR: partial(self._transfer, transfers.call_far),
             Sensitive.RET_FAR: transfers.return_far,
             Sensitive.SYSCALL: system.system_call,
             Sensitive.SYSENTER: system.system_enter,
@@ -144,7 +147,7 @@ class Emulator:
         """End RFLAGS.RF, and see whether there is a single step (APM2 13.1.4). before: RFLAGS then."""
         family, words = trapped.instruction.family, self._words
         after = words[reg.EFLAGS]
-        if family is not Sensitive.IRET:  # which pops RF for what comes next (APM2 3.1.6)
+        if family not in _SET_RF:
             words[reg.EFLAGS] = after & ~_RF
         if family is Sensitive.LOAD_SEGMENT and trapped.operands.loads_stack:
             return  # no trap comes between a load of SS and the next instruction (APM3 "MOV", "POP")
@@ -170,6 +173,17 @@ class Emulator:
             transfers.return_from_interrupt(operands)
         finally:
             self.note_task_switch(cr0, cr3)
+
+    def _transfer(self, action: Callable[[Operands], None], operands: Operands) -> None:
+        """Far JMP and CALL, which may switch tasks; a new task has the RF that its TSS says (APM2 3.1.6)."""
+        registers, cpu = self._paging.registers, self._cpu
+        cr0, cr3, task = registers.cr0, registers.cr3, cpu.segment("tr")
+        try:
+            action(operands)
+        finally:
+            self.note_task_switch(cr0, cr3)
+        if cpu.segment("tr") is task:
+            self._words[reg.EFLAGS] &= ~_RF
 
     def _time_stamp(self, operands: Operands) -> None:
         """RDTSC and RDTSCP, which fault at CPL 1 while CR4.TSD is set (APM3)."""

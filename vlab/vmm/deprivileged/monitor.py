@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from vlab.isa.control import EFlags
 from vlab.isa.paging import PagingControls
 from vlab.isa.sensitive import Sensitive
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
+from vlab.machine import registers as reg
 from vlab.machine.clock import Clock
 from vlab.machine.delivery import Shutdown, deliver
 from vlab.machine.faults import Event, EventKind
@@ -26,7 +28,6 @@ from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.trace.recorder import Recorder
 from vlab.vmm import device_access, exits
 from vlab.vmm.board import Board
-from vlab.vmm.deprivileged.call_gates import NotCarriedOut
 from vlab.vmm.deprivileged.emulator import Emulator
 from vlab.vmm.deprivileged.sites import Action, Trapped
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
@@ -36,6 +37,7 @@ from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.svm_decode import ends_block
 from vlab.vmm.trapping import TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
@@ -51,6 +53,7 @@ _TRAPS: Final = frozenset(
 )
 """The faults with which the processor refuses an instruction to CPL 1, or finds no descriptor."""
 _CPU, _PAGING = "cpu.", "paging."
+_TF: Final = EFlags.TF.mask
 
 
 class DeprivilegedMonitor(TrappingMonitor):
@@ -203,12 +206,7 @@ class DeprivilegedMonitor(TrappingMonitor):
             case exits.SensitiveInstruction():
                 return self._emulate()
             case exits.PageFault():
-                verdict = self.paging.handle(exit_)
-                self.emulator.sites.forget()
-                assert verdict is not None
-                if verdict is RESUME:
-                    self.processor.engine.uncount_block()  # it goes on inside the block that it was in
-                return verdict
+                return self._page_fault(exit_)
             case exits.SoftwareInterrupt():
                 long_mode = self.cpu.mode_code == 5
                 return Inject(software_interrupt(self.processor.fetch(), long_mode=long_mode))
@@ -220,13 +218,23 @@ class DeprivilegedMonitor(TrappingMonitor):
             case _:  # timers and open interrupt windows: the loop outside serves them
                 return RESUME
 
+    def _page_fault(self, exit_: exits.PageFault) -> Verdict:
+        """Have the paging strategy serve it; the guest's time must not show that its block was cut in two."""
+        words, words32 = self.processor.registers, self.processor.registers32
+        alone = words32[reg.HFLAGS] & reg.INHIBIT or words[reg.EFLAGS] & _TF
+        rip = words[reg.RIP]
+        verdict = self.paging.handle(exit_)
+        self.emulator.sites.forget()
+        assert verdict is not None
+        if verdict is RESUME and not ends_block(exit_) and not (alone and words[reg.RIP] != rip):
+            self.processor.engine.uncount_block()
+        return verdict
+
     def _emulate(self) -> Verdict:
         trapped = self._trapped
         assert trapped is not None
         try:
             return self.emulator.execute(trapped)
-        except NotCarriedOut as what:
-            return self._failed(f"{what} is not emulated ({trapped.instruction.text})")
         except NestedFault as miss:
             return self._failed(f"{trapped.instruction.text} reaches {miss.gpa:#x}, where no memory is")
 

@@ -9,10 +9,10 @@ from typing import Final
 
 from vlab.isa.control import EFlags
 from vlab.isa.state import Segment
-from vlab.machine.delivery import return_to_task
+from vlab.machine.delivery import Cause, return_to_task
 from vlab.machine.delivery.core import EFER_LMA, MASK32, MASK64
 from vlab.machine.faults import CpuFault
-from vlab.vmm.deprivileged import call_gates, segments
+from vlab.vmm.deprivileged import call_gates, segments, tasks
 from vlab.vmm.deprivileged.decode import Instruction
 from vlab.vmm.deprivileged.operands import Operands, Stack
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
@@ -42,24 +42,25 @@ def _target(operands: Operands) -> tuple[int, int]:
 
 
 def jump_far(operands: Operands) -> None:
-    """JMP far (APM3)."""
+    """JMP far (APM3): to a code segment, through a call gate, or to a task."""
     cpu = operands.cpu
     selector, offset = _target(operands)
     if _real(cpu):
         _enter_real(cpu, selector, offset)
         return
     raw, address = segments.code_descriptor(cpu, selector, "JMP far")
+    if tasks.names_task(cpu, raw):
+        tasks.switch(operands, raw, selector, Cause.JMP)
+        return
     if not raw & _S:
-        gate = call_gates.read(cpu, raw, selector)
-        segments.check_code(cpu, gate.code, gate.selector & ~3, cpu.cpl)
-        segments.enter_code(cpu, gate.code, gate.address, gate.selector, cpu.cpl, gate.offset)
+        call_gates.jump(cpu, call_gates.read(cpu, raw, address, selector))
         return
     segments.check_code(cpu, raw, selector, cpu.cpl)
     segments.enter_code(cpu, raw, address, selector, cpu.cpl, offset)
 
 
 def call_far(operands: Operands) -> None:
-    """CALL far (APM3), to a code segment or through a call gate."""
+    """CALL far (APM3): to a code segment, through a call gate, or to a task."""
     cpu, instruction = operands.cpu, operands.instruction
     selector, offset = _target(operands)
     stack = Stack(cpu, instruction.size)
@@ -70,8 +71,11 @@ def call_far(operands: Operands) -> None:
         stack.commit()
         return
     raw, address = segments.code_descriptor(cpu, selector, "CALL far")
+    if tasks.names_task(cpu, raw):
+        tasks.switch(operands, raw, selector, Cause.CALL)
+        return
     if not raw & _S:
-        call_gates.call(cpu, call_gates.read(cpu, raw, selector), back)
+        call_gates.call(cpu, call_gates.read(cpu, raw, address, selector), back)
         return
     segments.check_code(cpu, raw, selector, cpu.cpl)
     stack.push(*back)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from vlab.isa.paging import Fault
 from vlab.isa.sensitive import Sensitive
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
@@ -38,7 +39,6 @@ from vlab.vmm.translation.core import TranslatedCore
 from vlab.vmm.translation.crossing import Crossing
 from vlab.vmm.translation.indirect import Lookup
 from vlab.vmm.translation.library import Translations
-from vlab.vmm.translation.source import PATIENT
 from vlab.vmm.translation.translator import Untranslatable
 from vlab.vmm.translation.window import Window
 from vlab.vmm.verdicts import RESUME, Inject, Verdict
@@ -235,32 +235,26 @@ class BinaryTranslation(DeprivilegedMonitor):
         try:
             if self.window.contains(address):
                 return self._access(address, write)
-            source = self.translations.source
-            if write and source.writes:
-                gpa = self._written_code(address)
-                if gpa is not None:
-                    self._note_persistent()
-                    return self._access(address, write)
+            if write and self._patches_code(address):
+                self._note_persistent()
+                return self._access(address, write)
         except CpuFault as fault:
             return Inject(fault.event())
-        verdict = self.paging.handle(exits.PageFault(address, self.processor.info1))
-        assert verdict is not None
-        return verdict
+        return self._page_fault(exits.PageFault(address, self.processor.info1))
 
-    def _written_code(self, address: int) -> int | None:
-        """Give the guest-physical address of a write to code that was written to often; raises CpuFault."""
+    def _patches_code(self, address: int) -> bool:
+        """Whether this write is one to code that the monitor carries out."""
         source, cpu = self.translations.source, self.cpu
-        gpa = accesses.reach(cpu, address, write=True)
-        gfn = gpa >> 12
-        if source.writes.get(gfn, 0) < PATIENT or not source.covers(gfn):
-            return None
-        if accesses.operand_of(self.processor.fetch(), cpu) is None:
-            position = self.crossing.left
-            assert position is not None
-            if any(page.gfn == gfn for page in position.block.pages):
-                source.loosen(gfn)  # it would be translated, protected and written to for ever
-            return None
-        return gpa
+        found = cpu.mmu.look(address, cpu.paging)
+        if isinstance(found, Fault) or not source.covers(gfn := found.physical >> 12):
+            return False
+        if accesses.operand_of(self.processor.fetch(), cpu) is not None:
+            return source.is_patched(gfn)
+        position = self.crossing.left
+        assert position is not None
+        if any(page.gfn == gfn for page in position.block.pages):
+            source.loosen(gfn)  # it would be translated, protected and written to for ever
+        return False
 
     def _access(self, address: int, write: bool) -> Verdict:
         """Carry out the instruction at RIP against the guest's memory or its devices; raises CpuFault."""

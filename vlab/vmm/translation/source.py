@@ -12,16 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from vlab.isa.paging import Access, Pte, Translation, translate
+from vlab.isa.paging import Access, PagingMode, Pte, Translation, translate
+from vlab.machine.faults import CpuFault
 from vlab.machine.memory import PAGE, PhysicalMemory
 from vlab.machine.mmu import NestedFault
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.paging.shadow.space import ShadowSpace
 from vlab.vmm.translation.blocks import Block
 
-PATIENT: Final = 4
-"""So often a frame's translations are dropped because the guest writes to it; after that its writes are
-carried out by the monitor, and only what was really written over is dropped."""
+PATIENCE: Final = 32
+"""So many writes in a row to a frame of code the monitor carries out, and drops what was really written over.
+After that, the frame is being used for something else: all that was translated from it is dropped."""
 
 _IGNORED: Final = ~(Pte.A.mask | Pte.D.mask)
 
@@ -34,7 +35,8 @@ class SourcePage:
     """A page of code. linear: its address. gfn, hpa: where it is. user: fetched at CPL 3.
 
     entries: of the guest's tables that lead to it. blocks: translated from it. seen: its bytes, as they were.
-    loose: writes to it are not caught, so what is translated from it is good for once.
+    loose: writes to it are not caught, so what is translated from it is good for once. shared: a page that
+    CPL 3 may access, executed in an inner ring, which CR4.SMEP forbids.
     """
 
     linear: int
@@ -45,12 +47,13 @@ class SourcePage:
     seen: bytes
     blocks: set[Block] = field(default_factory=set)
     loose: bool = False
+    shared: bool = False
 
 
 class SourceCode:
     """The pages that one guest's translations come from.
 
-    on_change(blocks): these are void. ``writes``: how often the guest wrote to a frame of code.
+    on_change(blocks): these are void. ``writes``: how many the monitor carried out to a frame of code.
     """
 
     def __init__(self, memory: PhysicalMemory, cpu: VirtualCore, space: ShadowSpace) -> None:
@@ -92,6 +95,7 @@ class SourceCode:
         gfn = found.physical // PAGE
         page = SourcePage(linear, user, gfn, hpa, entries, bytes(self._bytes[hpa : hpa + PAGE]))
         page.loose = gfn in self._loose
+        page.shared = found.user and not user and controls.mode is not PagingMode.NONE
         return page
 
     def _walk(self, linear: int, user: bool) -> tuple[Translation, list[tuple[int, int, int]]]:
@@ -111,8 +115,18 @@ class SourceCode:
         self._pages[page.linear // PAGE, page.user] = page
         self._space.protect_code(page.gfn)
         self._frames.setdefault(page.gfn, []).append(page)
+        self._list(page)
+
+    def _list(self, page: SourcePage) -> None:
         for entry in page.entries:
             self._entries.setdefault(entry, set()).add(page)
+
+    def _unlist(self, page: SourcePage) -> None:
+        for entry in page.entries:
+            users = self._entries[entry]
+            users.discard(page)
+            if not users:
+                del self._entries[entry]
 
     # --- changes ------------------------------------------------------------------------------------------
 
@@ -122,12 +136,12 @@ class SourceCode:
             return
         self._seen = self._space.events
         controls = self._cpu.paging
-        steering = (controls.mode, controls.pse, controls.nxe, controls.smep)
+        steering = controls.mode, controls.pse and controls.mode is PagingMode.LEGACY, controls.nxe
         if steering != self._controls:
             self._controls = steering
-            self._drop(self._all())
+            self._drop(list(self._pages.values()))
             return
-        changed: list[SourcePage] = []
+        changed = [page for page in self._pages.values() if page.shared] if controls.smep else []
         top, mmu = controls.plan.top, self._cpu.mmu
         for (relative, address, size, value), pages in self._entries.items():
             try:
@@ -136,12 +150,24 @@ class SourceCode:
                 now = 0
             if now != value:
                 changed += pages
-        if changed:
-            self._drop(changed)
+        self._drop([page for page in dict.fromkeys(changed) if not self._is_still_there(page)])
+
+    def _is_still_there(self, page: SourcePage) -> bool:
+        """Look again for a page of which an entry has changed: kernels split large pages and protect them."""
+        try:
+            found = self._find(page.linear, page.user)
+        except (CpuFault, NestedFault):
+            return False
+        if found.gfn != page.gfn or found.loose:
+            return False
+        self._unlist(page)
+        page.entries, page.shared = found.entries, found.shared
+        self._list(page)
+        return True
 
     def _released(self, gfn: int) -> None:
         """The guest writes to a frame of code, and was let through."""
-        self.writes[gfn] = self.writes.get(gfn, 0) + 1
+        self.writes.pop(gfn, None)
         self._drop(list(self._frames.get(gfn, ())))
 
     def written(self, gpa: int, size: int) -> None:
@@ -160,6 +186,13 @@ class SourceCode:
             if hit:
                 self.on_change(hit)
                 page.blocks.difference_update(hit)
+
+    def is_patched(self, gfn: int) -> bool:
+        """Note a write to a frame; say whether to carry it out: the frame holds code, and still will."""
+        if gfn not in self._frames:
+            return False
+        count = self.writes[gfn] = self.writes.get(gfn, 0) + 1
+        return count <= PATIENCE
 
     def covers(self, gfn: int) -> bool:
         """Say whether a frame holds code that is translated."""
@@ -180,9 +213,6 @@ class SourceCode:
         self._frames.clear()
         self._entries.clear()
 
-    def _all(self) -> list[SourcePage]:
-        return list(self._pages.values())
-
     def _drop(self, pages: list[SourcePage]) -> None:
         void: list[Block] = []
         for page in pages:
@@ -193,11 +223,7 @@ class SourceCode:
             if not frames:
                 del self._frames[page.gfn]
                 self._space.unprotect_code(page.gfn)
-            for entry in page.entries:
-                users = self._entries[entry]
-                users.discard(page)
-                if not users:
-                    del self._entries[entry]
+            self._unlist(page)
             void += page.blocks
         if void:
             self.on_change(void)
