@@ -53,6 +53,8 @@ class Crossing:
         self._window = window
         self._kept: tuple[int, Context, int, Block] | None = None
         self._breakpoints: frozenset[int] = frozenset()
+        self._entered = 0
+        self._passes = False
         self.left: Position | None = None
         self.entries = 0
         cpu.locate = self._locate
@@ -108,6 +110,7 @@ class Crossing:
             self._paging.flush()
         words = self._words
         self.entries += 1
+        self._entered = offset
         words[reg.RIP] = HIGH + offset if now.wide else LOW + offset - words[CS_BASE] & _32
         self._cpu.in_cache = True
 
@@ -124,10 +127,12 @@ class Crossing:
             self._breakpoints = breakpoints.on_code
             self._translations.stop_at(self._breakpoints)
             self._kept = None
+        self._passes = False
         if linear not in self._breakpoints:
             return
         if words[reg.EFLAGS] & _RF:
             words[reg.EFLAGS] &= ~_RF
+            self._passes = True
             return
         self._cpu.dr6 = self._cpu.dr6 & ~0xF | breakpoints.at(linear)
         raise CpuFault(Vector.DB)
@@ -160,6 +165,8 @@ class Crossing:
         cpu.in_cache = False
         self._words[reg.RIP] = position.rip
         cpu.interrupt_flag = position.context.interrupts
+        if self._passes and offset == self._entered:
+            self._words[reg.EFLAGS] |= _RF  # the instruction with the breakpoint is still to come
         if position.undo is None:
             self._kept = position.rip, position.context, offset, position.block
         else:
