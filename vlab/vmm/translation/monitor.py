@@ -22,7 +22,7 @@ from vlab.machine.faults import CpuFault
 from vlab.machine.machine import Machine
 from vlab.machine.mmu import NestedFault
 from vlab.trace.recorder import Recorder
-from vlab.vmm import arrival, device_access, exits
+from vlab.vmm import arrival, device_access, exits, mmio
 from vlab.vmm.board import Board
 from vlab.vmm.deprivileged import near, stores
 from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
@@ -235,26 +235,32 @@ class BinaryTranslation(DeprivilegedMonitor):
         try:
             if self.window.contains(address):
                 return self._access(address, write)
-            if write and self._patches_code(address):
-                self._note_persistent()
-                return self._access(address, write)
+            if write and (verdict := self._patch(address)) is not None:
+                return verdict
         except CpuFault as fault:
             return Inject(fault.event())
         return self._page_fault(exits.PageFault(address, self.processor.info1))
 
-    def _patches_code(self, address: int) -> bool:
-        """Whether this write is one to code that the monitor carries out."""
+    def _patch(self, address: int) -> Verdict | None:
+        """Carry out a write to code; None for any other write, and where the guest is to do it by itself."""
         source, cpu = self.translations.source, self.cpu
         found = cpu.mmu.look(address, cpu.paging)
         if isinstance(found, Fault) or not source.covers(gfn := found.physical >> 12):
-            return False
-        if accesses.operand_of(self.processor.fetch(), cpu) is not None:
-            return source.is_patched(gfn)
+            return None
+        code = self.processor.fetch()
+        if accesses.operand_of(code, cpu) is not None and source.is_patched(gfn):
+            gpa = accesses.reach(cpu, address, write=True)
+            match mmio.emulate(cpu, code, gpa, self._memory_bus):
+                case mmio.Done():
+                    self._note_persistent()
+                    return RESUME
+                case mmio.Faulted(fault):
+                    return Inject(fault.event())
         position = self.crossing.left
         assert position is not None
         if any(page.gfn == gfn for page in position.block.pages):
             source.loosen(gfn)  # it would be translated, protected and written to for ever
-        return False
+        return None
 
     def _access(self, address: int, write: bool) -> Verdict:
         """Carry out the instruction at RIP against the guest's memory or its devices; raises CpuFault."""
@@ -263,15 +269,21 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _access_slowly(self, stub: CallOut) -> Verdict:
         """An access that kept faulting, and is a call-out now."""
-        found = accesses.operand_of(self.processor.fetch(), self.cpu)
+        cpu, code = self.cpu, self.processor.fetch()
+        found = accesses.operand_of(code, cpu)
         linear = self.crossing.linear(stub.rip, stub.context)
         try:
-            if found is None or (self._is_plain(found) and self.faulting.regret(linear)):
-                self.translations.speed_up(stub.block, linear)
-                return RESUME
-            return self._access(*found)
+            if found is not None and not (self._is_plain(found) and self.faulting.regret(linear)):
+                gpa = accesses.reach(cpu, found[0], write=found[1])
+                match mmio.emulate(cpu, code, gpa, self._memory_bus):
+                    case mmio.Done():
+                        return RESUME
+                    case mmio.Faulted(fault):
+                        return Inject(fault.event())
         except CpuFault as fault:
             return Inject(fault.event())
+        self.translations.speed_up(stub.block, linear)
+        return RESUME
 
     def _is_plain(self, operand: tuple[int, bool]) -> bool:
         """Whether an operand is in memory that the guest may access by itself; raises CpuFault."""
