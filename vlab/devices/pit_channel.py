@@ -116,8 +116,8 @@ class Counter:
             self._write_count(value << 8 * (access - 1), pulse)
 
     def _write_count(self, raw: int, pulse: int) -> None:
+        self._settle(pulse)  # a reload that was due took the count before this one
         self._written = (_from_bcd(raw) if self._bcd else raw) or self._modulus
-        self._settle(pulse)
         if self._mode in (1, 5):
             self._fresh = True  # loaded by the next trigger
         elif self._mode in (0, 4) or self._loaded is None or pulse < self._loaded:

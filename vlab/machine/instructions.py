@@ -12,7 +12,7 @@ LONGEST: Final = 15
 
 PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 REX: Final = frozenset(range(0x40, 0x50))
-_INT3, _INT, _INTO = 0xCC, 0xCD, 0xCE
+_INT3, _INT, _INTO, _INT1 = 0xCC, 0xCD, 0xCE, 0xF1
 
 
 def prefix_count(code: bytes, *, long_mode: bool) -> int:
@@ -24,11 +24,13 @@ def prefix_count(code: bytes, *, long_mode: bool) -> int:
 
 
 def software_interrupt(code: bytes, *, long_mode: bool = False) -> Event:
-    """Give the event of the INT n, INT3 or INTO at the start of ``code`` (1 to 15 bytes)."""
+    """Give the event of the INT n, INT3, INTO or INT1 at the start of ``code`` (1 to 15 bytes)."""
     start = prefix_count(code, long_mode=long_mode)
     opcode = code[start] if start < len(code) else _INT3
     if opcode == _INT and start + 1 < len(code):
         return Event(EventKind.SOFTWARE_INT, code[start + 1], instruction_length=start + 2)
     if opcode == _INTO:
         return Event(EventKind.INTO, Vector.OF, instruction_length=start + 1)
+    if opcode == _INT1:
+        return Event(EventKind.ICEBP, Vector.DB, instruction_length=start + 1)
     return Event(EventKind.INT3, Vector.BP, instruction_length=start + 1)

@@ -42,7 +42,8 @@ from vlab.vmm.trapping import TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 _ALL: Final = 0xFFFFFFFF
-_INTERCEPTED: Final = 1 << SvmExit.SWINT - SvmExit.INTR | 1 << SvmExit.IRET - SvmExit.INTR
+_SOFTWARE: Final = (SvmExit.SWINT, SvmExit.ICEBP)
+_INTERCEPTED: Final = sum(1 << code - SvmExit.INTR for code in (*_SOFTWARE, SvmExit.IRET))
 """INT n leads to the monitor's IDT. IRET faults for its code segment, but the emulator lets CPL 1 to 3 go to
 virtual-8086 mode by it, which no processor does (Intel SDM vol. 2A, "IRET"); so it is stopped before."""
 _TRAPS: Final = frozenset(
@@ -194,8 +195,8 @@ class DeprivilegedMonitor(TrappingMonitor):
         processor = self.processor
         if code == SvmExit.EXCP_DE + Vector.PF:
             return exits.PageFault(processor.info2, processor.info1)
-        if code == SvmExit.SWINT:
-            return exits.SoftwareInterrupt(processor.info1)
+        if code in _SOFTWARE:
+            return exits.SoftwareInterrupt(processor.info1 or Vector.DB)
         if SvmExit.EXCP_DE <= code < SvmExit.EXCP_DE + 32:
             return exits.ExceptionExit(code - SvmExit.EXCP_DE, processor.info1)
         return exits.InterruptWindow() if code == SvmExit.VINTR else exits.TripleFault()

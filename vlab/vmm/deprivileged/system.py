@@ -150,7 +150,7 @@ class SystemRegisters:
         if instruction.name == "pop":
             stack = operands.stack()
             selector = stack.peek(0) & 0xFFFF
-            stack.drop(instruction.size)
+            stack.drop(instruction.item)
             segments.load(cpu, operands.system(), selector)
             stack.commit()
         elif instruction.name == "mov":

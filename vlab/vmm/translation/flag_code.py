@@ -58,7 +58,8 @@ def _behind(shop: Workshop, draft: Draft, found: Found) -> Found | None:
     """Give the instruction behind STI, if it can be copied and is in the same page."""
     linear = draft.block.linear + draft.block.source
     place = linear - draft.pages[0].linear
-    if place > PAGE - LONGEST or linear in shop.slow or draft.block.transient:
+    known = linear in shop.slow or linear in shop.breakpoints
+    if place > PAGE - LONGEST or known or draft.block.transient:
         return None
     seen, rip = draft.pages[0].seen[place : place + LONGEST], found.rip + len(found.code)
     behind = next(select.decode(seen, rip, draft.bits, 1), None)

@@ -248,11 +248,13 @@ class BinaryTranslation(DeprivilegedMonitor):
         if isinstance(found, Fault) or not source.covers(gfn := found.physical >> 12):
             return None
         code = self.processor.fetch()
-        if accesses.operand_of(code, cpu) is not None and source.is_patched(gfn):
+        operand = accesses.operand_of(code, cpu)
+        if operand is not None and operand[0] == address and source.is_patched(gfn):
             gpa = accesses.reach(cpu, address, write=True)
             match mmio.emulate(cpu, code, gpa, self._memory_bus):
                 case mmio.Done():
                     self._note_persistent()
+                    self.processor.step_due = self.core.single_stepping
                     return RESUME
                 case mmio.Faulted(fault):
                     return Inject(fault.event())
@@ -277,6 +279,7 @@ class BinaryTranslation(DeprivilegedMonitor):
                 gpa = accesses.reach(cpu, found[0], write=found[1])
                 match mmio.emulate(cpu, code, gpa, self._memory_bus):
                     case mmio.Done():
+                        self.processor.step_due = self.core.single_stepping
                         return RESUME
                     case mmio.Faulted(fault):
                         return Inject(fault.event())

@@ -19,7 +19,7 @@ from vlab.vmm.translation.indirect import Kind, Lookup
 from vlab.vmm.translation.select import Found, How
 from vlab.vmm.translation.workshop import Workshop
 
-_OPERAND_SIZE: Final = 0x66
+_OPERAND_SIZE, _ADDRESS_SIZE = 0x66, 0x67
 _SIB: Final = 4
 _64: Final = (1 << 64) - 1
 
@@ -119,6 +119,8 @@ def _load_target(found: Found, wide: bool) -> bytes | None:
     prefixes, modrm = bytearray(found.code[:start]), found.code[start + 1]
     rest = found.code[start + 2 :]
     memory, rm = modrm >> 6 != 3, modrm & 7
+    if memory and not wide and _ADDRESS_SIZE in prefixes:
+        return None
     if (memory and rm == _SIB and rest[0] & 7 == encode.RSP) or (not memory and rm == encode.RSP):
         return None
     if "[rip" in found.operands:  # where this will be is not known yet, but what it means is

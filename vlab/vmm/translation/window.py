@@ -43,6 +43,7 @@ _SUPERVISOR: Final = CR4.SMEP.mask | CR4.SMAP.mask
 """What a guest's kernel may not do with user pages is asked when its code is translated; the cache is in user
 pages itself."""
 _TABLES: Final = -(-SIZE // LARGE_PAGE)
+_SPAN: Final = _TABLES * LARGE_PAGE
 _GATE: Final = GATES // LARGE_PAGE
 """Index of the gates' page table."""
 _MANY: Final = 16
@@ -82,7 +83,7 @@ class Window:
 
     def contains(self, linear: int) -> bool:
         """Say whether an address is inside the window."""
-        return LOW <= linear < LOW + SIZE or HIGH <= linear < HIGH + SIZE
+        return LOW <= linear < LOW + _SPAN or HIGH <= linear < HIGH + _SPAN
 
     # --- opening and closing ------------------------------------------------------------------------------
 
