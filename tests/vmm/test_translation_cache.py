@@ -12,9 +12,12 @@ from tests.vmm.translation_lab import (
     OUT,
     Lab,
     edge_table,
+    entries,
     open_lab,
     program32,
+    program64,
     world32,
+    world64,
 )
 from vlab.vmm.translation import code_cache
 from vlab.vmm.translation.library import Counts
@@ -25,6 +28,14 @@ CALLS = "b93c00000089c883e01fc1e0050500000300ffd00105003000009cfb909de8050000004
 DEVICE = "b928000000890d30508000ff0500300000e2f2"
 """Forty times: mov [EDGE + 5030h], ecx; inc dword [OUT]."""
 ROM = 0xF0000
+FAR = 0xFFFF8000_00048000
+CALL_FAR = "48b8008004000080ffffffd0"
+"""mov rax, FAR; call rax."""
+RELATIVE = (
+    "488d1d10000000448d0d20000000668d0d300000004c8d2500b2fbff8b05e0affbff8305e0affbff07ff35e0affbff5a678b35e0ffff"
+    "ff678d3de0ffffff803de0affbff059c5f4989d84d01c84d31e04901f04901d0c3"
+)
+"""LEA of four kinds, MOV, ADD, PUSH and CMP with operands relative to RIP and EIP; RET."""
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +124,23 @@ def test_a_block_whose_source_changes_is_dropped_and_linked_again(lab: Lab) -> N
     counts = counted(lab, program32(body), functions())
     assert counts.dropped > before.dropped
     assert counts.blocks > before.blocks
+
+
+def far_world(code: str) -> dict[int, bytes]:
+    """The lowest memory a second time, in the middle of the address space, with code at FAR."""
+    top = entries({0: 0x21007, 256: 0x21007, 511: 0x23007}, wide=True)
+    return world64() | {0x20000: top, 0x48000: bytes.fromhex(code)}
+
+
+def test_code_far_from_the_cache_reaches_its_operands(lab: Lab) -> None:
+    lab.twins(program64(CALL_FAR + CALL_FAR), far_world(RELATIVE), wide=True)
+
+
+def test_an_operand_that_neither_the_translation_nor_the_monitor_reaches_ends_the_run(lab: Lab) -> None:
+    """movdqu xmm0, [rip + 10h]."""
+    enable = "0f20e00d000600000f22e0"  # mov rax, cr4; or eax, 600h; mov cr4, rax
+    outcome = lab.run(
+        program64(enable + CALL_FAR), "binary-translation", far_world("f30f6f0510000000c3"), wide=True
+    )
+    assert f"the instruction at {FAR:#x} is not emulated" in outcome.stop.story
+    assert "it would not reach its operand, which is relative to RIP" in outcome.stop.story

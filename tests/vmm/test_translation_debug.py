@@ -174,3 +174,27 @@ def test_a_virtual_8086_task_under_a_translated_kernel(lab: Lab, flags: int, nam
     task = {PROGRAM + 0x100: bytes.fromhex(V86[name]) + b"\xf4"}
     outcome = lab.twins(stop + enter, world32() | task)
     assert outcome.events()[0].flags & 0x20000
+
+
+def test_a_breakpoint_on_the_instruction_behind_sti_is_met(lab: Lab) -> None:
+    """mov dr0, brk; mov dr7, 302h; cli; sti; brk: nop; cli."""
+    outcome = lab.twins(program32("b81c0004000f23c0b8020300000f23f8fafb90fa"), world32(steps=True))
+    assert len(outcome.log) == 3
+
+
+def test_a_single_step_over_a_write_to_code_traps(lab: Lab) -> None:
+    """push TF; popf; mov byte ptr [3f + 1], 7; nop; 3: mov al, 1; nop."""
+    body = "9c810c24000100009dc6051c0004000790b001909c812424fffeffff9d90"
+    lab.twins(program32(body), world32(steps=True))
+
+
+def test_icebp_is_a_debug_exception(lab: Lab) -> None:
+    lab.twins(program32("f1"), world32())
+
+
+@pytest.mark.parametrize("name", BREAKPOINTS)
+def test_a_breakpoint_is_met_once_however_often_the_monitor_stops_the_guest(
+    lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlab.vmm.monitor.CHUNK_BLOCKS", 1)
+    lab.twins(program32(BREAKPOINTS[name]), world32(steps=True))

@@ -208,3 +208,28 @@ def test_an_instruction_that_continues_on_a_missing_page_faults_there_after_thos
     (fault,) = outcome.events()
     assert (fault.vector, fault.code, fault.ip, fault.cr2) == (14, 0, EDGE + 0xFFD, EDGE + 0x1000)
     assert outcome.words(0x3040, 1) == (13,)
+
+
+def test_a_call_through_a_16_bit_address_without_displacement(lab: Lab) -> None:
+    """mov esi, 3104h; call [si]."""
+    lab.twins(program32("c705043100001c000400be0431000067ff1458"), world32())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "66" * 15 + "90",
+        "66" * 14 + "90",
+        "2e" * 14 + "b001",
+        "2e" * 13 + "b001",
+        "66" * 40,
+        "3e" * 9 + "c7050030000001000000",
+    ],
+)
+def test_an_instruction_of_more_than_15_bytes_is_a_general_protection_fault(lab: Lab, body: str) -> None:
+    lab.twins(program32(body), world32())
+
+
+def test_pop_of_a_segment_register_takes_eight_bytes_in_64_bit_code(lab: Lab) -> None:
+    """push 10h; pop fs; push fs; pop rax; mov r8, rsp."""
+    lab.twins(program64("6a100fa10fa0584989e0"), world64(), wide=True)

@@ -22,8 +22,9 @@ from tests.vmm.translation_lab import (
 )
 from vlab.isa.control import CR4
 from vlab.vmm.translation.monitor import BinaryTranslation
-from vlab.vmm.translation.window import HIGH, LOW
+from vlab.vmm.translation.window import PLACES
 
+LOW, HIGH = PLACES[0]
 ACCESSES = {
     "mov eax, [ebx]": "89df89deb904000000b878563412fc8b03",
     "mov [ebx], eax": "89df89deb904000000b878563412fc8903",
@@ -66,6 +67,19 @@ CONTROLS = "b8900000000f22e00f20e30fbae8140f22e00f20e135800000000f22e00f20e2"
 """CR4 with PGE and PSE, in EBX; with SMEP, in ECX; without PGE, in EDX."""
 MAPPED = (LOW, LOW + 0xF000, LOW + 0x43F000)
 MISSING = (LOW + 0x10000, LOW + 0x3FF000, LOW - 0x1000)
+
+OPERANDS = {
+    "FLD": "bb001000ffdbe3dd03dd5b10",
+    "MOVDQU": "bb001000ffb8000600000f22e0f30f6f03f30f7f4310",
+    "CMPXCHG8B": "bb001000ff0fc70b",
+    "XLAT": "bb001000ff31c0d7",
+    "FXSAVE": "bb001000ffb8000600000f22e00fae038b03",
+    "a stack": "bb001000ff8d634050515a9ce80000000089e5",
+    "a load across two pages": "bb001000ff8b83fe0f0000",
+    "a store across two pages": "bb001000ff8983fe0f0000",
+    "BOUND": "bb001000ffc7430409000000c70301000000b8050000006203",
+}
+"""Done at EBX = 0xFF001000, which the guest has mapped, and where the cache is."""
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +172,32 @@ def test_a_kernel_may_not_fetch_from_a_users_page_under_smep(lab: Lab) -> None:
     outcome = lab.twins(program32(smep), _supervisors_world() | {EDGE_FRAMES: b"\xb8\x05\0\0\0\xc3"})
     fault = outcome.events()[0]
     assert (fault.vector, fault.code, fault.ip, fault.cr2) == (14, 0x11, EDGE, EDGE)
+
+
+def test_what_lies_behind_the_gates_in_the_same_2_mib_is_the_guests(lab: Lab) -> None:
+    """mov ebx, 0xFF440000; mov eax, [ebx]; mov [ebx + 8], eax."""
+    lab.twins(program32("bb000044ff8b03894308"), world32())
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_an_operand_where_the_cache_is_may_be_any_instructions(lab: Lab, name: str) -> None:
+    moved: list[int] = []
+
+    def note(monitor: BinaryTranslation) -> None:
+        moved.append(PLACES.index(monitor.window.place))
+
+    lab.twins(program32(OPERANDS[name]), world32(), after=note)
+    assert moved == [1]
+
+
+def test_a_guest_may_use_all_places_of_the_window_in_turn(lab: Lab) -> None:
+    """fninit; fld qword [0xFF001000]; fstp qword [0xFD001000]: the second one is not mapped."""
+    first, second = ((place.low + 0x1000).to_bytes(4, "little").hex() for place in PLACES[:2])
+    outcome = lab.twins(program32(f"dbe3dd05{first}dd1d{second}"), world32())
+    assert outcome.events()[0].cr2 == PLACES[1].low + 0x1000
+
+
+def test_a_single_step_over_an_access_there_traps(lab: Lab) -> None:
+    """push TF; popf; mov eax, [0xFF000000]; nop; mov [0xFF000008], eax; nop."""
+    body = "9c810c24000100009da1000000ff90a3080000ff909c812424fffeffff9d90"
+    lab.twins(program32(body), world32(steps=True))

@@ -29,11 +29,10 @@ def carry_out(
     code = processor.fetch(LONGEST)
     if not code:
         return failed(arrival.tell(core, gpa))
-    match mmio.emulate(core, code, gpa, bus, translate):
-        case mmio.Done():
-            return RESUME
-        case mmio.Faulted(fault):
-            return Inject(fault.event())
+    outcome = mmio.emulate(core, code, gpa, bus, translate)
+    match outcome:
+        case mmio.Done() | mmio.Faulted():
+            return settle(processor, core, outcome)
         case mmio.Missed(other):
             return failed(f"one instruction reaches two places without memory, {gpa:#x} and {other:#x}")
         case mmio.NotUnderstood(text):
@@ -41,5 +40,13 @@ def carry_out(
                 return failed(f"the guest ran on to {gpa:#x}, where no memory is")
             what = f"which is {bus.find(gpa)}" if bus.find(gpa) != OPEN_BUS else "where no memory is"
             return failed(f"the instruction {text!r} reaches {gpa:#x}, {what}, and is not emulated")
-        case outcome:
+        case _:
             assert_never(outcome)
+
+
+def settle(processor: Processor, core: LiveCore, outcome: mmio.Done | mmio.Faulted) -> Verdict:
+    """Have the guest go on behind an instruction that was carried out, or into its handler."""
+    if isinstance(outcome, mmio.Faulted):
+        return Inject(outcome.fault.event())
+    processor.step_due = core.single_stepping
+    return RESUME

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from vlab.vmm.translation.indirect import Lookup
     from vlab.vmm.translation.source import SourcePage
 
-Undo: TypeAlias = Callable[[VirtualCore], None]
+Redo: TypeAlias = Callable[[], bool]
+"""Has an instruction be half done again as it was; False, and nothing is changed, where it is another now."""
+
+Undo: TypeAlias = Callable[[VirtualCore], Redo]
 """Puts the guest's registers and stack back as they were before the instruction whose middle this is."""
 
 
@@ -58,7 +61,7 @@ class Link:
 class CallOut:
     """An instruction that the monitor carries out. rip: the guest's. block: the one it ends.
 
-    trapped: ready to be carried out; None: it is a memory access that kept faulting.
+    trapped: ready to be carried out; None: it is a memory access that kept faulting, or has far to go.
     """
 
     rip: int

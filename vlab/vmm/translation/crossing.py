@@ -6,9 +6,10 @@ the guest's own RIP and interrupt flag back, wherever in its translation it has 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from vlab.isa.control import EFER, EFlags
+from vlab.isa.state import GENERAL_REGISTERS
 from vlab.isa.vectors import Vector
 from vlab.machine import registers as reg
 from vlab.machine.core import CS_BASE
@@ -17,15 +18,28 @@ from vlab.machine.processor import Processor
 from vlab.vmm.deprivileged.emulator import Emulator
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.translation import context
-from vlab.vmm.translation.blocks import Block, Position, Stub
+from vlab.vmm.translation.blocks import Block, Position, Redo, Stub
 from vlab.vmm.translation.context import Context
 from vlab.vmm.translation.core import TranslatedCore
 from vlab.vmm.translation.library import Translations
-from vlab.vmm.translation.window import HIGH, LOW, WRAPPED, Window
+from vlab.vmm.translation.window import Window
 
 _VM, _RF, _LMA = EFlags.VM.mask, EFlags.RF.mask, EFER.LMA.mask
-_ONE, _BOTH, _BEHIND = (LOW,), (LOW, HIGH), (LOW, WRAPPED)
 _32: Final = (1 << 32) - 1
+
+
+class _Left(NamedTuple):
+    """Where the guest left the cache: at its own ``rip``, in ``block``, whose code goes on at ``offset``.
+
+    redo: for an instruction that had begun: does that part of it again. registers: the guest's then.
+    """
+
+    rip: int
+    context: Context
+    offset: int
+    block: Block
+    redo: Redo | None
+    registers: tuple[int, ...]
 
 
 class Crossing:
@@ -51,10 +65,9 @@ class Crossing:
         self._paging = paging
         self._translations = translations
         self._window = window
-        self._kept: tuple[int, Context, int, Block] | None = None
+        self._kept: _Left | None = None
         self._breakpoints: frozenset[int] = frozenset()
-        self._entered = 0
-        self._passes = False
+        self._passed: int | None = None
         self.left: Position | None = None
         self.entries = 0
         cpu.locate = self._locate
@@ -80,7 +93,7 @@ class Crossing:
         """Have the processor be in long mode, where the window is, but for virtual-8086 mode."""
         registers, wanted = self._paging.registers, not self._words[reg.EFLAGS] & _VM
         if registers.always_long != wanted:
-            self._window.shut(self._places)
+            self._window.shut()
             registers.always_long = wanted
             self._paging.space.crown(wanted)
             self._emulator.put_registers(translation=True)
@@ -89,34 +102,51 @@ class Crossing:
         """Enter the cache at the guest's next instruction.
 
         hold_gates: an interrupt waits until the guest turns interrupts on. Raises CpuFault for the guest,
-        NestedFault where no memory is, and Untranslatable.
+        and NestedFault where no memory is.
         """
         self._translations.source.follow()
         now, rip = context.current(self._cpu), self._words[reg.RIP]
         self._meet_breakpoint(self.linear(rip, now))
-        kept = self._kept
-        if kept is not None and kept[0] == rip and kept[1] is now and kept[3].alive:
-            offset = kept[2]
+        kept, self._kept = self._kept, None
+        if kept is not None and self._goes_on(kept, rip, now, waits=hold_gates):
+            offset = kept.offset
         else:
             offset = self._translations.block(rip, self.linear(rip, now), now).start
         self._go(offset, now, hold_gates=hold_gates and not now.interrupts)
+
+    def _goes_on(self, kept: _Left, rip: int, now: Context, *, waits: bool) -> bool:
+        """Say whether the guest is where it left; if its instruction had begun there, it has once more.
+
+        So where the monitor stops the guest does not show: beginning anew would take time again. waits: for
+        the end of an interrupt shadow, which such an instruction behind STI would pass unnoticed.
+        """
+        if kept.rip != rip or kept.context is not now or not kept.block.alive:
+            return False
+        if kept.redo is None:
+            return True
+        if kept.registers != self._general_registers() or (waits and self._cpu.interrupt_shadow):
+            return False
+        return kept.redo()
+
+    def _general_registers(self) -> tuple[int, ...]:
+        return tuple(self._words[: len(GENERAL_REGISTERS)])
 
     def _go(self, offset: int, now: Context, *, hold_gates: bool) -> None:
         if self._translations.emptied:
             self._translations.emptied = False
             self._window.forget_all()
-        self._window.admit(self._places, gates=not hold_gates)
+        self._window.admit(self._addresses, gates=not hold_gates)
         if self._paging.space.stale:
             self._paging.flush()
         words = self._words
         self.entries += 1
-        self._entered = offset
-        words[reg.RIP] = HIGH + offset if now.wide else LOW + offset - words[CS_BASE] & _32
+        place = self._window.place
+        words[reg.RIP] = place.high + offset if now.wide else place.low + offset - words[CS_BASE] & _32
         self._cpu.in_cache = True
 
     def run_directly(self) -> None:
         """Have the processor execute the guest's own code next."""
-        self._window.shut(self._places)
+        self._window.shut()
         if self._paging.space.stale:
             self._paging.flush()
 
@@ -127,22 +157,23 @@ class Crossing:
             self._breakpoints = breakpoints.on_code
             self._translations.stop_at(self._breakpoints)
             self._kept = None
-        self._passes = False
+        self._passed = None
         if linear not in self._breakpoints:
             return
         if words[reg.EFLAGS] & _RF:
             words[reg.EFLAGS] &= ~_RF
-            self._passes = True
+            self._passed = words[reg.RIP]
             return
         self._cpu.dr6 = self._cpu.dr6 & ~0xF | breakpoints.at(linear)
         raise CpuFault(Vector.DB)
 
     @property
-    def _places(self) -> tuple[int, ...]:
+    def _addresses(self) -> tuple[int, ...]:
         """Where the window must be."""
+        place = self._window.place
         if self._paging.registers.efer & _LMA:
-            return _BOTH
-        return _BEHIND if self._words[CS_BASE] > LOW else _ONE
+            return place
+        return (place.low, place.wrapped) if self._words[CS_BASE] > place.low else (place.low,)
 
     # --- out ----------------------------------------------------------------------------------------------
 
@@ -152,7 +183,8 @@ class Crossing:
         return self._offset(self._words[reg.RIP])
 
     def _offset(self, rip: int) -> int:
-        return rip - HIGH if rip >= HIGH else (rip + self._words[CS_BASE] & _32) - LOW
+        place = self._window.place
+        return place.offset(rip if rip >= place.high else rip + self._words[CS_BASE])
 
     def _locate(self, rip: int) -> int:
         return self._translations.position(self._offset(rip)).rip
@@ -165,13 +197,11 @@ class Crossing:
         cpu.in_cache = False
         self._words[reg.RIP] = position.rip
         cpu.interrupt_flag = position.context.interrupts
-        if self._passes and offset == self._entered:
+        if self._passed == position.rip:
             self._words[reg.EFLAGS] |= _RF  # the instruction with the breakpoint is still to come
-        if position.undo is None:
-            self._kept = position.rip, position.context, offset, position.block
-        else:
-            self._kept = None
-            position.undo(cpu)
+        redo = None if position.undo is None else position.undo(cpu)
+        registers = () if redo is None else self._general_registers()
+        self._kept = _Left(position.rip, position.context, offset, position.block, redo, registers)
 
     def leave_at(self, stub: Stub) -> None:
         """Leave it at a call-out."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from vlab.machine.instructions import prefix_count
+
 CALL_OUT: Final = 0xF4
 """HLT: at CPL 1 to 3 it faults, and the monitor sees from the address what is asked of it."""
 RCX, RSP = 1, 4
@@ -70,6 +72,16 @@ def move_constant(register: int, value: int, wide: bool) -> bytes:
     if wide:
         return bytes((0x48, 0xC7, 0xC0 | register)) + _signed(value)
     return bytes((0xB8 | register,)) + _signed(value)
+
+
+def load_address(code: bytes, value: int) -> bytes:
+    """MOV r, imm, of the size and to the register of a LEA in 64-bit code, which loads ``value``."""
+    start = prefix_count(code, long_mode=True)
+    rex = code[start - 1] if start and code[start - 1] & 0xF0 == 0x40 else 0
+    register = code[start + 1] >> 3 & 7
+    size = 8 if rex & 8 else 2 if 0x66 in code[:start] else 4
+    prefixes = b"\x66" * (size == 2) + bytes((rex & 0x48 | (rex & 4) >> 2 | 0x40,))  # REX.R becomes REX.B
+    return prefixes + bytes((0xB8 | register,)) + (value & (1 << 8 * size) - 1).to_bytes(size, "little")
 
 
 def add(register: int, value: int, wide: bool) -> bytes:

@@ -12,6 +12,7 @@ from vlab.machine.instructions import LONGEST
 from vlab.machine.memory import PAGE
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.translation import encode, near_code, select
+from vlab.vmm.translation.blocks import Redo
 from vlab.vmm.translation.draft import Draft
 from vlab.vmm.translation.select import Found, How
 from vlab.vmm.translation.workshop import Workshop
@@ -66,9 +67,15 @@ def _behind(shop: Workshop, draft: Draft, found: Found) -> Found | None:
     return behind if behind is not None and behind.how in (How.COPY, How.RETURN) else None
 
 
-def _in_shadow(cpu: VirtualCore) -> None:
+def _in_shadow(cpu: VirtualCore) -> Redo:
     """The instruction behind STI faulted: it is in the interrupt shadow all the same."""
     cpu.begin_shadow()
+
+    def begin_again() -> bool:
+        cpu.end_shadow()
+        return True
+
+    return begin_again
 
 
 def push(shop: Workshop, draft: Draft, found: Found) -> bool:

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.translation import encode
-from vlab.vmm.translation.blocks import Block, CallOut, Link, Position, Undo
+from vlab.vmm.translation.blocks import Block, CallOut, Link, Position, Redo, Undo
 from vlab.vmm.translation.context import Context
 
 MOST: Final = 192
@@ -50,12 +50,22 @@ def near_return(released: int, wide: bool) -> Kind:
     swap, mask, size = encode.exchange_top(_RCX, wide), _mask(wide), 8 if wide else 4
 
     def undo(bias: int) -> Undo:
-        def put_back(cpu: VirtualCore) -> None:
+        def put_back(cpu: VirtualCore) -> Redo:
             words = cpu.words
             place = cpu.segment("ss").base + words[_RSP] & mask
-            target = words[_RCX] + bias & mask
-            words[_RCX] = cpu.read(place, size)
+            begun, kept = words[_RCX], cpu.read(place, size)
+            target = begun + bias & mask
+            words[_RCX] = kept
             cpu.write(place, size, target)
+
+            def begin_again() -> bool:
+                if cpu.read(place, size) != target:
+                    return False
+                words[_RCX] = begun
+                cpu.write(place, size, kept)
+                return True
+
+            return begin_again
 
         return put_back
 
@@ -74,11 +84,18 @@ def jump_register(register: int, wide: bool) -> Kind:
     swap, mask = b"" if register == _RCX else encode.exchange(register, wide), _mask(wide)
 
     def undo(bias: int) -> Undo:
-        def put_back(cpu: VirtualCore) -> None:
+        def put_back(cpu: VirtualCore) -> Redo:
             words = cpu.words
-            target = words[_RCX] + bias & mask
-            words[_RCX] = words[register]
-            words[register] = target
+            begun, kept = words[_RCX], words[register]
+            words[_RCX] = kept
+            words[register] = begun + bias & mask
+
+            def begin_again() -> bool:
+                words[register] = kept
+                words[_RCX] = begun
+                return True
+
+            return begin_again
 
         return put_back
 
@@ -98,10 +115,18 @@ def call(load: bytes, back: int, wide: bool) -> Kind:
     size = 8 if wide else 4
 
     def undo(_bias: int) -> Undo:
-        def put_back(cpu: VirtualCore) -> None:
+        def put_back(cpu: VirtualCore) -> Redo:
             words = cpu.words
-            words[_RCX] = cpu.read(cpu.segment("ss").base + words[_RSP] & _mask(wide), size)
-            words[_RSP] = words[_RSP] + size & _mask(wide)
+            place, begun = words[_RSP], words[_RCX]
+            words[_RCX] = cpu.read(cpu.segment("ss").base + place & _mask(wide), size)
+            words[_RSP] = place + size & _mask(wide)
+
+            def begin_again() -> bool:
+                cpu.write(cpu.segment("ss").base + place & _mask(wide), size, words[_RCX])
+                words[_RSP], words[_RCX] = place, begun
+                return True
+
+            return begin_again
 
         return put_back
 
@@ -118,7 +143,7 @@ class Lookup:
     """The lookup at one place. rip: the guest's, of the instruction. call_out: carries it out where it must.
 
     place: offset of the instruction's translation. tail: of the code for "nothing matched", over which the
-    next comparison is written. bias: what those before have subtracted. targets, links: the known ones.
+    next comparison is written. bias: what those before have subtracted. links: to the targets it knows.
     """
 
     rip: int
@@ -129,7 +154,6 @@ class Lookup:
     place: int
     tail: int = 0
     bias: int = 0
-    targets: list[int] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
 
     def miss(self) -> tuple[bytes, int]:
@@ -147,7 +171,6 @@ class Lookup:
     def begin_anew(self) -> list[Link]:
         """Forget the targets; give the links to them. The caller puts a call-out at ``place``."""
         links, self.links = self.links, []
-        self.targets.clear()
         self.tail, self.bias = self.place, 0
         return links
 
@@ -160,9 +183,15 @@ class Lookup:
         """Give what puts the guest back; behind STI it is in the interrupt shadow."""
         put_back = self.kind.undo(bias)
 
-        def in_shadow(cpu: VirtualCore) -> None:
-            put_back(cpu)
+        def in_shadow(cpu: VirtualCore) -> Redo:
+            redo = put_back(cpu)
             cpu.begin_shadow()
+
+            def begin_again() -> bool:
+                cpu.end_shadow()
+                return redo()
+
+            return begin_again
 
         return in_shadow if self.gated else put_back
 
@@ -174,7 +203,7 @@ class Lookup:
         context, block = self.context, self.block
         positions = []
         code = b""
-        if not self.targets:
+        if not self.links:
             code = self.kind.enter
             positions.append(Position(start, self.rip, context, block))
         positions.append(Position(start + bool(code), self.rip, context, block, self._undo(self.bias)))
@@ -193,7 +222,6 @@ class Lookup:
         positions.append(Position(place, target, context, block))
         bits = context.bits
         code += encode.hole(bits) if gate is None else encode.jump(place, gate, bits)
-        self.targets.append(target)
         self.links.append(link)
         return Extension(code, positions, link, self.tail + call_out, hit)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from vlab.machine.machine import Machine
 from vlab.vmm.deprivileged.emulator import Emulator
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
+from vlab.vmm.paging.shadow.registers import VirtualRegisters
 from vlab.vmm.paging.shadow.space import ShadowSpace
 from vlab.vmm.translation import encode
 from vlab.vmm.translation.blocks import Block, BlockMap, Link, Position
@@ -16,6 +17,7 @@ from vlab.vmm.translation.context import Context
 from vlab.vmm.translation.indirect import MOST, Lookup
 from vlab.vmm.translation.source import SourceCode
 from vlab.vmm.translation.translator import Translator
+from vlab.vmm.translation.window import Window
 
 
 @dataclass(slots=True)
@@ -49,19 +51,27 @@ class Counts:
 class Translations:
     """One guest's. on_flush is called when the processor must forget the whole cache."""
 
-    def __init__(self, machine: Machine, cpu: VirtualCore, emulator: Emulator, space: ShadowSpace) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        cpu: VirtualCore,
+        emulator: Emulator,
+        space: ShadowSpace,
+        registers: VirtualRegisters,
+    ) -> None:
         self.cache = CodeCache(machine)
+        self.window = Window(machine, self.cache, space, registers)
         self.map = BlockMap()
         self.source = SourceCode(machine.memory, cpu, space)
         self.source.on_change = self._changed
-        self._translator = Translator(cpu, emulator, self.cache, self.map, self.source)
+        self._translator = Translator(cpu, emulator, self.cache, self.map, self.source, self.window)
         self.counts = Counts()
         self.emptied = False
 
     # --- finding and making -------------------------------------------------------------------------------
 
     def block(self, rip: int, linear: int, context: Context) -> Block:
-        """Give the block at ``rip``; raises CpuFault, NestedFault and Untranslatable."""
+        """Give the block at ``rip``; raises CpuFault and NestedFault."""
         block = self.map.find(rip, context)
         if block is not None:
             if block.linear == linear:
@@ -86,6 +96,10 @@ class Translations:
         position = (self.map.code if offset < GATES else self.map.gates).find(offset)
         assert position is not None, f"nothing was translated to {offset:#x}"
         return position
+
+    def is_far(self, linear: int) -> bool:
+        """Say whether an access is a call-out because its operand is out of its translation's reach."""
+        return linear in self._translator.far
 
     # --- links --------------------------------------------------------------------------------------------
 
@@ -116,7 +130,7 @@ class Translations:
         """Have a lookup know one target more; give the link that leads there, None when it cannot."""
         if not lookup.block.alive or not lookup.accepts(target):
             return None
-        if len(lookup.targets) == MOST:
+        if len(lookup.links) == MOST:
             self._begin_anew(lookup)
         tail, start, hole = lookup.tail, self.cache.used, encode.hole(lookup.context.bits)
         try:

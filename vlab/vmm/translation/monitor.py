@@ -39,8 +39,6 @@ from vlab.vmm.translation.core import TranslatedCore
 from vlab.vmm.translation.crossing import Crossing
 from vlab.vmm.translation.indirect import Lookup
 from vlab.vmm.translation.library import Translations
-from vlab.vmm.translation.translator import Untranslatable
-from vlab.vmm.translation.window import Window
 from vlab.vmm.verdicts import RESUME, Inject, Verdict
 
 _CALL_OUT: Final = SvmExit.EXCP_DE + Vector.GP
@@ -76,8 +74,8 @@ class BinaryTranslation(DeprivilegedMonitor):
     ) -> None:
         super().__init__(machine, memory, board, clock, recorder, paging)
         space, processor = paging.space, self.processor
-        self.translations = Translations(machine, self.cpu, self.emulator, space)
-        self.window = Window(machine, self.translations.cache, space, paging.registers)
+        self.translations = Translations(machine, self.cpu, self.emulator, space, paging.registers)
+        self.window = self.translations.window
         self.faulting = accesses.Faulting()
         self._memory_bus = accesses.MemoryBus(board.memory_windows, memory, space, self.translations.source)
         self._reader = processor.code
@@ -127,8 +125,6 @@ class BinaryTranslation(DeprivilegedMonitor):
                 self._follow(Inject(fault.event()))
             except NestedFault as miss:
                 self._follow(self._failed(arrival.tell(self.cpu, miss.gpa)))
-            except Untranslatable as why:
-                self._follow(self._failed(str(why)))
             else:
                 return True
             if self._stop is not None or self.halted:
@@ -222,7 +218,7 @@ class BinaryTranslation(DeprivilegedMonitor):
                 target = translations.block(
                     link.rip, self.crossing.linear(link.rip, link.context), link.context
                 )
-            except (CpuFault, NestedFault, Untranslatable):
+            except (CpuFault, NestedFault):
                 return RESUME  # and the way in tells
             if link.block.alive and not link.block.transient:
                 translations.link(link, target)
@@ -251,13 +247,11 @@ class BinaryTranslation(DeprivilegedMonitor):
         operand = accesses.operand_of(code, cpu)
         if operand is not None and operand[0] == address and source.is_patched(gfn):
             gpa = accesses.reach(cpu, address, write=True)
-            match mmio.emulate(cpu, code, gpa, self._memory_bus):
-                case mmio.Done():
+            outcome = mmio.emulate(cpu, code, gpa, self._memory_bus)
+            if isinstance(outcome, mmio.Done | mmio.Faulted):
+                if isinstance(outcome, mmio.Done):
                     self._note_persistent()
-                    self.processor.step_due = self.core.single_stepping
-                    return RESUME
-                case mmio.Faulted(fault):
-                    return Inject(fault.event())
+                return device_access.settle(self.processor, cpu, outcome)
         position = self.crossing.left
         assert position is not None
         if any(page.gfn == gfn for page in position.block.pages):
@@ -265,26 +259,38 @@ class BinaryTranslation(DeprivilegedMonitor):
         return None
 
     def _access(self, address: int, write: bool) -> Verdict:
-        """Carry out the instruction at RIP against the guest's memory or its devices; raises CpuFault."""
+        """Carry out the instruction at RIP, whose operand is where the window is; raises CpuFault.
+
+        One that the monitor cannot carry out executes again, with the window out of its way.
+        """
         gpa = accesses.reach(self.cpu, address, write=write)
-        return device_access.carry_out(self.processor, self.cpu, gpa, self._memory_bus, self._failed)
+        outcome = mmio.emulate(self.cpu, self.processor.fetch(), gpa, self._memory_bus)
+        if isinstance(outcome, mmio.Done | mmio.Faulted):
+            return device_access.settle(self.processor, self.cpu, outcome)
+        self._forget_translations()
+        self.window.move()
+        self.processor.engine.uncount_block()
+        return RESUME
 
     def _access_slowly(self, stub: CallOut) -> Verdict:
-        """An access that kept faulting, and is a call-out now."""
+        """An access that kept faulting, or is out of its translation's reach, and so is a call-out."""
         cpu, code = self.cpu, self.processor.fetch()
         found = accesses.operand_of(code, cpu)
         linear = self.crossing.linear(stub.rip, stub.context)
+        far = self.translations.is_far(linear)
         try:
-            if found is not None and not (self._is_plain(found) and self.faulting.regret(linear)):
+            if found is not None and (far or not (self._is_plain(found) and self.faulting.regret(linear))):
                 gpa = accesses.reach(cpu, found[0], write=found[1])
-                match mmio.emulate(cpu, code, gpa, self._memory_bus):
-                    case mmio.Done():
-                        self.processor.step_due = self.core.single_stepping
-                        return RESUME
-                    case mmio.Faulted(fault):
-                        return Inject(fault.event())
+                outcome = mmio.emulate(cpu, code, gpa, self._memory_bus)
+                if isinstance(outcome, mmio.Done | mmio.Faulted):
+                    return device_access.settle(self.processor, cpu, outcome)
         except CpuFault as fault:
             return Inject(fault.event())
+        if far:
+            return self._failed(
+                f"the instruction at {stub.rip:#x} is not emulated, and in the translation cache at "
+                f"{self.window.place.high:#x} it would not reach its operand, which is relative to RIP"
+            )
         self.translations.speed_up(stub.block, linear)
         return RESUME
 

@@ -119,7 +119,7 @@ def _load_target(found: Found, wide: bool) -> bytes | None:
     prefixes, modrm = bytearray(found.code[:start]), found.code[start + 1]
     rest = found.code[start + 2 :]
     memory, rm = modrm >> 6 != 3, modrm & 7
-    if memory and not wide and _ADDRESS_SIZE in prefixes:
+    if memory and _ADDRESS_SIZE in prefixes and (not wide or "[eip" in found.operands):
         return None
     if (memory and rm == _SIB and rest[0] & 7 == encode.RSP) or (not memory and rm == encode.RSP):
         return None

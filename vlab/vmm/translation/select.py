@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
-from vlab.machine.instructions import prefix_count
+from vlab.machine.instructions import LONGEST, prefix_count
 from vlab.vmm.mmio_decode import decoder
 
 
@@ -101,7 +101,7 @@ def _how(code: bytes, name: str, operands: str, bits: int) -> How:
         return _far(code, how, bits) if code[-1:] and how in (How.JUMP, How.CALL) else how
     if name in _MAYBE_SYSTEM and (system := _system(code, bits)) is not How.COPY:
         return system
-    if "[rip" in operands:
+    if "[rip" in operands or "[eip" in operands:
         return How.RELATIVE
     return How.OUT if code[-3:] in _KEYS else How.COPY
 
@@ -130,6 +130,15 @@ def _system(code: bytes, bits: int) -> How:
 
 def _is_relative(modrm: int, bits: int) -> bool:
     return bits == 64 and modrm & 0xC7 == 5
+
+
+def is_too_long(code: bytes, bits: int) -> bool:
+    """Say whether code that cannot be decoded begins with an instruction of more than 15 bytes."""
+    count = prefix_count(code, long_mode=bits == 64)
+    prefixes = bytes(dict.fromkeys(code[:count]))
+    found = next(decode(prefixes + code[count:], 0, bits, 1), None)
+    size = len(found.code) - len(prefixes) if found else 0
+    return count + max(size, 1) > LONGEST
 
 
 def condition(name: str) -> int:

@@ -15,7 +15,7 @@ from vlab.machine.cpu import CodeHook
 from vlab.vmm.translation import select
 from vlab.vmm.translation.code_cache import SIZE
 from vlab.vmm.translation.library import Counts
-from vlab.vmm.translation.window import HIGH, LOW, WRAPPED, base
+from vlab.vmm.translation.window import PLACES
 
 if TYPE_CHECKING:
     from vlab.vmm.translation.blocks import Block
@@ -92,6 +92,7 @@ class Statistics:
 
     def _list(self, block: Block) -> Listing:
         translations, bits = self._monitor.translations, block.context.bits
+        base = self._monitor.window.place.base(bits)
         offset = block.linear - block.pages[0].linear
         seen = b"".join(page.seen for page in block.pages[:2])[offset : offset + block.source]
         source = {found.rip: found for found in select.decode(seen, block.rip, bits, block.instructions)}
@@ -102,7 +103,7 @@ class Statistics:
             code = translations.cache.read(position.offset, stop - position.offset)
             texts = [
                 f"{each.name} {each.operands}".rstrip()
-                for each in select.decode(code, base(bits) + position.offset, bits, len(code))
+                for each in select.decode(code, base + position.offset, bits, len(code))
                 if each.name != "nop" or len(code) == 1
             ]
             found = source.get(position.rip)
@@ -121,7 +122,11 @@ class Statistics:
         starts = _Starts(monitor, found)
         hook = CodeHook(starts.entered)
         before, entries = _copy(translations.counts), monitor.crossing.entries
-        hooks = [engine.add_hook("block", hook, 0, place, place + SIZE) for place in (LOW, HIGH, WRAPPED)]
+        hooks = [
+            engine.add_hook("block", hook, 0, first, first + SIZE)
+            for place in PLACES
+            for first in (*place, place.wrapped)
+        ]
         engine.flush_code()
         try:
             yield found
@@ -149,7 +154,7 @@ class _Starts:
 
     def entered(self, _engine: int, address: int, _size: int, _data: int) -> None:
         """Count what the processor has just entered."""
-        offset = address - HIGH if address >= HIGH else (address & 0xFFFFFFFF) - LOW
+        offset = self._monitor.window.place.offset(address)
         if offset in self._map.starts:
             self._found.blocks += 1
         elif offset in self._map.hits:

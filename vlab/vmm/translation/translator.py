@@ -3,7 +3,8 @@
 Most instructions are copied: on the processor underneath they do to the guest's registers and memory what
 they should. What is sensitive becomes a call-out to the monitor, or inline code where that is short; and
 every transfer of control becomes a jump to the translation of its target. A block goes on behind a
-conditional jump; it ends where nothing comes behind, or with its page.
+conditional jump; it ends where nothing comes behind, or with its page. Sections are those of AMD APM vol. 2,
+rev. 3.42.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from vlab.vmm.translation.context import Context
 from vlab.vmm.translation.draft import Draft
 from vlab.vmm.translation.select import Found, How
 from vlab.vmm.translation.source import SourceCode
-from vlab.vmm.translation.window import base
+from vlab.vmm.translation.window import Window
 from vlab.vmm.translation.workshop import Workshop
 
 MOST: Final = 40
@@ -37,25 +38,28 @@ _SIMPLE: Final = frozenset((How.JUMP, How.BRANCH, How.LOOP))
 _64: Final = (1 << 64) - 1
 
 
-class Untranslatable(Exception):
-    """The guest's code cannot be translated; the text says which and why."""
-
-
 class Translator(Workshop):
     """Translates for one guest."""
 
     def __init__(
-        self, cpu: VirtualCore, emulator: Emulator, cache: CodeCache, blocks: BlockMap, source: SourceCode
+        self,
+        cpu: VirtualCore,
+        emulator: Emulator,
+        cache: CodeCache,
+        blocks: BlockMap,
+        source: SourceCode,
+        window: Window,
     ) -> None:
         super().__init__(emulator, source)
         self._cpu = cpu
         self._cache = cache
         self._map = blocks
+        self._window = window
 
     def translate(self, rip: int, context: Context) -> Block:
         """Make the block at ``rip``; raises CpuFault or NestedFault where the guest cannot fetch it.
 
-        Raises CacheFull, and Untranslatable.
+        Raises CacheFull.
         """
         linear = rip if context.wide else rip + self._cpu.words[CS_BASE] & 0xFFFFFFFF
         page = self.source.page(linear, user=context.ring == 3)
@@ -71,8 +75,17 @@ class Translator(Workshop):
         if block.instructions:
             draft.leave(rip + block.source)
         else:
-            self.undefined(draft, rip)
+            self._refuse(draft)
         return draft.finish()
+
+    def _refuse(self, draft: Draft) -> None:
+        """End with the fault of what is no instruction, or one of more than 15 bytes (APM2 8.2.14)."""
+        block = draft.block
+        code = b"".join(page.seen for page in draft.pages)[block.linear % PAGE :][: 2 * LONGEST]
+        if select.is_too_long(code, draft.bits):
+            draft.add(block.rip, bytes((encode.CALL_OUT,)))  # not known as one, so the fault is the guest's
+        else:
+            self.undefined(draft, block.rip)
 
     def _instructions(self, draft: Draft) -> Iterator[Found]:
         """Decode from the block's start to the end of its page; one that crosses that is the last."""
@@ -114,22 +127,26 @@ class Translator(Workshop):
             draft.add(found.rip, found.code)
             return False
         if how is How.RELATIVE:
-            draft.add(found.rip, self._moved(draft, found))
-            return False
+            return self._add_relative(draft, found)
         if context.step or not (context.plain or how in _SIMPLE):
             return self.out(draft, found)
         return _TRANSLATIONS[how](self, draft, found)
 
-    def _moved(self, draft: Draft, found: Found) -> bytes:
-        """Give an instruction whose operand is relative to RIP, such that the operand is where it was."""
+    def _add_relative(self, draft: Draft, found: Found) -> bool:
+        """Translate one whose operand is relative to RIP, such that the operand is where it was."""
         code, place = found.code, select.displacement_place(found.code, draft.bits)
-        there = found.rip + int.from_bytes(code[place : place + 4], "little", signed=True)
-        new = encode.signed(there - (base(draft.bits) + draft.place) & _64, True)
-        if not encode.fits(new):
-            raise Untranslatable(
-                f"the operand of {found.operands} at {found.rip:#x} is out of its translation's reach"
-            )
-        return code[:place] + (new & 0xFFFFFFFF).to_bytes(4, "little") + code[place + 4 :]
+        there = found.rip + len(code) + int.from_bytes(code[place : place + 4], "little", signed=True)
+        end = self._window.place.high + draft.place + len(code)
+        new = encode.signed(there - end & _64, True)
+        if encode.fits(new) or "[eip" in found.operands:  # an address of 32 bits wraps around
+            draft.add(found.rip, code[:place] + (new & 0xFFFFFFFF).to_bytes(4, "little") + code[place + 4 :])
+            return False
+        if found.name == "lea":
+            draft.add(found.rip, encode.load_address(code, there & _64))
+            return False
+        self.far.add(draft.block.linear + found.rip - draft.block.rip)
+        draft.mark(found.rip)
+        return draft.call_out(CallOut(found.rip, draft.context, draft.block, None))
 
 
 def _selector(shop: Workshop, draft: Draft, found: Found) -> bool:

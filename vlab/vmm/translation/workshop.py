@@ -16,7 +16,8 @@ class Workshop:
     """For one guest.
 
     ``slow``: addresses of accesses that are better carried out by the monitor; ``fast``: of those that are
-    none that it can carry out. ``breakpoints``: addresses at which a block begins and no link arrives.
+    none that it can carry out; ``far``: of accesses whose operand is out of a translation's reach.
+    ``breakpoints``: addresses at which a block begins and no link arrives.
     """
 
     def __init__(self, emulator: Emulator, source: SourceCode) -> None:
@@ -24,12 +25,14 @@ class Workshop:
         self.source = source
         self.slow: set[int] = set()
         self.fast: set[int] = set()
+        self.far: set[int] = set()
         self.breakpoints: frozenset[int] = frozenset()
 
     def forget(self) -> None:
         """Forget what was learned of the guest."""
         self.slow.clear()
         self.fast.clear()
+        self.far.clear()
 
     def stub(self, draft: Draft, found: Found) -> CallOut | None:
         """Make an instruction ready to be carried out by the monitor; None where that does not know it."""
