@@ -60,7 +60,7 @@ lab: $(VENV)/installed-lab
 test: $(VENV)/installed-test
 	@[ -n "$(VLAB_OFFLINE)" ] || $(BIN)/vlab guests fetch linux \
 	  || echo "The tests that boot Linux will be skipped; all others run."
-	$(PYTEST) -n $(JOBS) $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadgroup $(ARGS)
 
 quick: $(VENV)/installed-test
 	$(PYTEST) -n $(JOBS) -m 'not slow and not linux and not network' $(ARGS)

@@ -9,12 +9,15 @@ The names below are imported on first use, so that ``import vlab`` itself costs 
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vlab import guests
     from vlab.session import VM, Machine, Stop
+    from vlab.widgets.showing import show
 
 __version__ = "0.1.0"
 
@@ -24,9 +27,10 @@ _HOMES = {
     "Machine": "vlab.session",
     "Stop": "vlab.session",
     "guests": "vlab.guests",
+    "show": "vlab.widgets.showing",
 }
 
-__all__ = ["VM", "Machine", "Stop", "__version__", "guests"]
+__all__ = ["VM", "Machine", "Stop", "__version__", "guests", "show"]
 
 
 def __getattr__(name: str) -> object:
@@ -43,3 +47,16 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """List the lazy names as well, for completion in notebooks."""
     return sorted(__all__)
+
+
+def _join_notebook() -> None:
+    """In IPython, have VMs, exits and so on be displayed as their views. This imports no view yet."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if shell is not None and find_spec("anywidget") is not None:
+        from vlab.widgets.showing import register
+
+        register(shell.display_formatter.mimebundle_formatter)
+
+
+_join_notebook()

@@ -41,9 +41,11 @@ from vlab.vmm.walks import GuestWalk
 if TYPE_CHECKING:
     from vlab.devices.vga_text import VgaText
 
-__all__ = ["VM", "Machine", "Stop", "StopKind"]
+__all__ = ["VM", "Machine", "Stop", "StopKind", "open_vms"]
 
 Until = str | Callable[["VM"], bool] | None
+
+_made: weakref.WeakSet[VM] = weakref.WeakSet()
 
 
 class VM(Facts):
@@ -109,6 +111,7 @@ class VM(Facts):
         self._wire()
         self._finalizer = weakref.finalize(self, let_go, self._runner, own)
         mind_the_exit()
+        _made.add(self)
 
     def _wire(self) -> None:
         monitor, console = self._monitor, self.console
@@ -196,7 +199,7 @@ class VM(Facts):
         return partial(self.console.appeared, wanted)
 
     def _check_open(self) -> None:
-        if not self._finalizer.alive:
+        if self.closed:
             raise UnusableInput("this VM is closed; make a new one")
 
     # --- there and back ---------------------------------------------------------------------------------
@@ -325,6 +328,11 @@ class VM(Facts):
 
     # --- the end ----------------------------------------------------------------------------------------
 
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return not self._finalizer.alive
+
     def close(self) -> None:
         """Stop the guest and give its memory back. Harmless when called again, or while it runs.
 
@@ -342,7 +350,7 @@ class VM(Facts):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if not self._finalizer.alive else "running" if self.running else "paused"
+        state = "closed" if self.closed else "running" if self.running else "paused"
         way, size = f"{self.monitor}/{self.paging}", f"{self.memory_bytes >> 20} MiB"
         return f"<VM {self.guest.name!r} under {way}, {size}, {state}>"
 
@@ -351,3 +359,8 @@ def _holds(condition: Callable[[VM], bool], reference: weakref.ref[VM]) -> bool:
     """Ask the condition. A run does not keep its VM alive, and has nothing to wait for without it."""
     vm = reference()
     return vm is None or condition(vm)
+
+
+def open_vms() -> tuple[VM, ...]:
+    """Give the virtual machines of this process that are not closed, in no particular order."""
+    return tuple(vm for vm in tuple(_made) if not vm.closed)

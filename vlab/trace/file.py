@@ -71,10 +71,26 @@ def save(
     the handlers' wall times too, which differ from run to run. Raises TraceFileError when the file cannot be
     written, UnusableInput for metadata that is no JSON.
     """
+    whole = dump(trace, metadata, durations=durations)
+    try:
+        with replacing(Path(path)) as stream:
+            stream.write(whole)
+    except OSError as error:
+        raise TraceFileError(f"{path}: the trace cannot be written: {_reason(error)}") from error
+
+
+def dump(
+    trace: Recorder | Exits,
+    metadata: Mapping[str, object],
+    *,
+    durations: bool = False,
+    compression: int = _COMPRESSION,
+) -> bytes:
+    """Give the bytes of a trace's file. compression: zlib's level, 0 to 9; for the rest see ``save``."""
     from vlab.trace.storage import digest, freeze
 
     source = freeze(trace.source if isinstance(trace, Exits) else trace)
-    streams = [_packed(source.table, each.name, durations) for each in COLUMNS]
+    streams = [_packed(source.table, each.name, durations, compression) for each in COLUMNS]
     header = {
         "columns": [[each.name, each.code, len(data)] for each, data in zip(COLUMNS, streams, strict=True)],
         "counts": source.counts,
@@ -91,12 +107,7 @@ def save(
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     length = _PREFIX.size + len(text) + sum(map(len, streams)) + _CHECKSUM
     whole = b"".join([_PREFIX.pack(MAGIC, FORMAT, 0, len(text), length), text, *streams])
-    try:
-        with replacing(Path(path)) as stream:
-            stream.write(whole)
-            stream.write(hashlib.sha256(whole).digest())
-    except OSError as error:
-        raise TraceFileError(f"{path}: the trace cannot be written: {_reason(error)}") from error
+    return whole + hashlib.sha256(whole).digest()
 
 
 def load(path: str | PathLike[str]) -> TraceFile:
@@ -202,7 +213,7 @@ def _check_codes(trace: StoredTrace) -> None:
             raise ValueError(f"its {name} {int(codes.max())} has no name")
 
 
-def _packed(table: Rows, name: str, durations: bool) -> bytes:
+def _packed(table: Rows, name: str, durations: bool, compression: int) -> bytes:
     """Compress a column."""
     import numpy as np
 
@@ -212,7 +223,7 @@ def _packed(table: Rows, name: str, durations: bool) -> bytes:
     if name in _DIFFERENCES:
         values = np.diff(values, prepend=values.dtype.type(0))
     planes = values.view(np.uint8).reshape(len(values), -1).T if len(values) else values
-    return zlib.compress(planes.tobytes(), _COMPRESSION)
+    return zlib.compress(planes.tobytes(), compression)
 
 
 def _unpacked(data: bytes, name: str, count: int) -> npt.NDArray[np.unsignedinteger]:

@@ -1,0 +1,65 @@
+"""Which view belongs to what: the rich display of vlab's objects in a notebook, and `vlab.show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final
+
+from vlab.errors import UnusableInput
+
+#: What is displayed as what: module and name of the type, module and name of its view.
+VIEWS: Final[dict[tuple[str, str], tuple[str, str]]] = {
+    ("vlab.devices.vga_text", "VgaText"): ("vlab.widgets.screen", "Screen"),
+}
+
+
+def view_of(value: object) -> Any:
+    """Make the view of one of vlab's objects; None for any other object."""
+    for kind in type(value).__mro__:
+        found = VIEWS.get((kind.__module__, kind.__qualname__))
+        if found is not None:
+            module, name = found
+            return getattr(import_module(module), name)(_owner(value) or value)
+    return None
+
+
+def _owner(value: object) -> object:
+    """Find the VM that a part such as ``vm.exits`` belongs to, for a view that follows it."""
+    from vlab.session import open_vms
+
+    return next((vm for vm in open_vms() if value is vm.exits or value is vm.screen), None)
+
+
+def register(formatter: Any) -> None:
+    """Have IPython's formatter for MIME bundles display vlab's objects as their views."""
+    for module, name in VIEWS:
+        formatter.for_type_by_name(module, name, _bundle)
+
+
+def _bundle(value: object, **options: Any) -> Any:
+    """What an object's view says it is displayed as."""
+    made = view_of(value)
+    bundle: Callable[..., Any] = made._repr_mimebundle_
+    return bundle(**options)
+
+
+def show(*subjects: object, columns: int = 1) -> Any:
+    """Compose views: of VMs, exits, walks and so on, or widgets made before. columns: how many side by side.
+
+    Raises UnusableInput for what has no view.
+    """
+    import ipywidgets
+
+    if columns < 1:
+        raise UnusableInput(f"columns: {columns} is too few; at least 1 view is in a row")
+    views = []
+    for subject in subjects:
+        made = subject if isinstance(subject, ipywidgets.Widget) else view_of(subject)
+        if made is None:
+            raise UnusableInput(
+                f"show: {subject!r} has no view; give a VM, vm.exits, vm.walk(address) or a widget"
+            )
+        views.append(made)
+    template = " ".join(["minmax(0, 1fr)"] * columns)
+    return ipywidgets.GridBox(views, layout={"grid_template_columns": template, "grid_gap": "8px"})
