@@ -24,7 +24,7 @@ from vlab.vmm.paging.shadow.entries import (
     WRITABLE,
 )
 from vlab.vmm.paging.shadow.forest import Forest
-from vlab.vmm.paging.shadow.guest_walk import GuestEntry, Unbacked
+from vlab.vmm.paging.shadow.guest_walk import GuestEntry, Unbacked, Walked
 from vlab.vmm.paging.shadow.physical import NOTHING, PhysicalMap
 from vlab.vmm.paging.shadow.tables import GuestTable, Key, ShadowTable
 from vlab.vmm.paging.shadow.watch import Watch
@@ -56,7 +56,7 @@ class Composer:
         self.crowned = False
         self.context = 0
         self.executed: dict[int, set[int]] = {}
-        self._last: tuple[list[GuestEntry], int, int, ShadowTable] | None = None
+        self._last: tuple[tuple[tuple[GuestEntry, ...], int, int], ShadowTable] | None = None
 
     # --- top tables -------------------------------------------------------------------------------------
 
@@ -96,23 +96,27 @@ class Composer:
 
     # --- down the guest's path --------------------------------------------------------------------------
 
-    def descend(self, linear: int, path: list[GuestEntry]) -> ShadowTable:
-        """Follow ``path`` through the shadow, making what is missing, to the table of its last entry.
+    def descend(self, linear: int, walked: Walked) -> ShadowTable:
+        """Follow the guest's entries through the shadow, making what is missing, to the table of the last.
 
-        Neighbours are touched one after the other: where all entries but the last are those of the path
+        Neighbours are touched one after the other: where all entries but the last are those of the walk
         before, and no link was made or cut since, it ends where that one did. Raises OutOfFrames.
         """
-        above, region, last = path[:-1], linear >> 21, self._last
-        if last is not None and last[:3] == (above, region, self._forest.changes) and above:
-            _note(last[3], path[-1])
-            return last[3]
+        above, end = walked.above, walked.last
+        if end is None:
+            return self._forest.top
+        route = above, linear >> 21, self._forest.changes
+        if above and self._last is not None and self._last[0] == route:
+            table = self._last[1]
+            _note(table, end)
+            return table
         table = self._forest.top
         shift, rights = 39 if table.level == 4 else 30, RIGHTS
         if self._legacy:
-            top = path[0].gpa & ~(PAGE - 1)
+            top = (above[0] if above else end).gpa & ~(PAGE - 1)
             table = self._mirror(table, linear >> 30, top, rights, linear >> 22 & 0x300, span=2)
             shift = 21
-        for entry in path[:-1]:
+        for entry in above:
             value = entry.value
             _note(table, entry)
             if table.level != 3 or table.source is None or len(table.source.seen) != POINTERS:
@@ -120,9 +124,8 @@ class Composer:
             first = linear >> 21 << 9 & ENTRIES if self._legacy else 0
             table = self._mirror(table, linear >> shift & _INDEX, value & FRAME, rights, first)
             shift -= 9
-        if path:
-            _note(table, path[-1])
-        self._last = above, region, self._forest.changes, table
+        _note(table, end)
+        self._last = (above, linear >> 21, self._forest.changes), table
         return table
 
     def _mirror(
@@ -161,30 +164,32 @@ class Composer:
 
     # --- the page at its end ----------------------------------------------------------------------------
 
-    def place(
-        self, table: ShadowTable, linear: int, gpa: int, rights: int, access: Access
-    ) -> Unbacked | None:
-        """Map the page at ``gpa`` through ``table``, whose entry stands for the guest's last one.
+    def place(self, table: ShadowTable, linear: int, walked: Walked, access: Access) -> Unbacked | None:
+        """Map the page that the walk found through ``table``, whose entry stands for the guest's last one.
 
         Raises OutOfFrames.
         """
-        gfn = gpa // PAGE
         if access.fetch:
-            self._note_fetch(gfn)
+            self._note_fetch(walked.gpa // PAGE)
+        if table.level != 1:
+            last_table = self._place_above(table, linear, walked.gpa // PAGE, walked.rights)
+            if last_table is None:
+                return None
+            table = last_table
+        return self._place_small(table, linear >> 12 & _INDEX, walked, access)
+
+    def _place_above(self, table: ShadowTable, linear: int, gfn: int, rights: int) -> ShadowTable | None:
+        """Map a large page of the guest's, or all of its memory: in one piece, or give a last-level table."""
         if table.level == 3:
             table = self._inside(table, linear >> 30 & _INDEX, (gfn >> 18, 2, rights, _INSIDE, 0))
-        if table.level == 2:
-            index, number = linear >> 21 & _INDEX, gfn >> 9
-            key = (number, 1, rights, _INSIDE, 0)
-            child = table.children.get(index)
-            if (child is None or child.key != key) and self._place_large(
-                table, index, number, rights, access
-            ):
-                return None
-            table = self._inside(table, index, key)
-        return self._place_small(table, linear >> 12 & _INDEX, gpa, rights, access)
+        index, number = linear >> 21 & _INDEX, gfn >> 9
+        key = (number, 1, rights, _INSIDE, 0)
+        child = table.children.get(index)
+        if (child is None or child.key != key) and self._place_large(table, index, number, rights):
+            return None
+        return self._inside(table, index, key)
 
-    def _place_large(self, table: ShadowTable, index: int, number: int, rights: int, access: Access) -> bool:
+    def _place_large(self, table: ShadowTable, index: int, number: int, rights: int) -> bool:
         """Map 2 MiB page ``number`` in one piece, if nothing speaks against it."""
         entry = self._physical.large(number)
         if entry == NOTHING or self._watch.any_in(number):
@@ -236,12 +241,10 @@ class Composer:
                 if (number << 9) + index in self._watch.protected:
                     words[table.first_word + index] &= ~WRITABLE
 
-    def _place_small(
-        self, table: ShadowTable, index: int, gpa: int, rights: int, access: Access
-    ) -> Unbacked | None:
+    def _place_small(self, table: ShadowTable, index: int, walked: Walked, access: Access) -> Unbacked | None:
         """Map one 4 KiB page by an entry of a last-level table."""
+        gpa, entry, rights, _, _ = walked
         gfn = gpa // PAGE
-        entry = self._physical.page(gfn)
         if (access.write and not entry & WRITABLE) or (access.fetch and entry & NO_EXECUTE):
             return Unbacked(gpa)  # firmware takes no writes, and a device's window holds no code
         if access.write and gfn in self._watch.protected:

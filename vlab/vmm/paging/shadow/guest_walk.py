@@ -21,7 +21,16 @@ from vlab.isa.paging import (
     translate_from,
 )
 from vlab.machine.memory import PAGE, PhysicalMemory
-from vlab.vmm.paging.shadow.entries import ACCESSED, DIRTY, MAY_WRITE, NO_EXECUTE, USER, WRITABLE
+from vlab.vmm.paging.shadow.entries import (
+    ACCESSED,
+    DIRTY,
+    FRAME,
+    MAY_WRITE,
+    NO_EXECUTE,
+    RIGHTS,
+    USER,
+    WRITABLE,
+)
 from vlab.vmm.paging.shadow.physical import NOTHING, PhysicalMap
 
 
@@ -33,27 +42,32 @@ class Unbacked:
 
 
 class GuestEntry(NamedTuple):
-    """An entry of the guest's that a walk used: guest- and host-physical address, bytes, value."""
+    """An entry of the guest's, as it is after the walk: guest-physical address, bytes, value."""
 
     gpa: int
-    hpa: int
     size: int
     value: int
 
 
-_entry: Callable[[tuple[int, int, int, int]], GuestEntry] = partial(tuple.__new__, GuestEntry)
-"""A third of the cost of calling the class: every fill makes three or four."""
-
-
 class Walked(NamedTuple):
-    """A walk that arrived: guest-physical address, and what the page's shadow may allow (see ``entries``)."""
+    """A walk that arrived.
+
+    gpa: guest-physical address. page: the widest shadow entry for its page. rights: what that may allow (see
+    ``entries``). above: the entries on the way to the last one. last: that one; None without paging.
+    """
 
     gpa: int
+    page: int
     rights: int
+    above: tuple[GuestEntry, ...]
+    last: GuestEntry | None
 
 
-_walked: Callable[[tuple[int, int]], Walked] = partial(tuple.__new__, Walked)
-_PAE: Final = PagingMode.PAE
+_entry: Callable[[tuple[int, int, int]], GuestEntry] = partial(tuple.__new__, GuestEntry)
+_walked: Callable[[tuple[int, int, int, tuple[GuestEntry, ...], GuestEntry | None]], Walked] = partial(
+    tuple.__new__, Walked
+)
+"""A third of the cost of calling the classes: every fill makes one of each."""
 
 
 class _NoTable(Exception):
@@ -64,74 +78,141 @@ class _NoTable(Exception):
         self.gpa = gpa
 
 
+class _LastTable(NamedTuple):
+    """A last-level table that a walk has come to, with everything that the next one needs in one unpacking.
+
+    prefix: the way to it. above: its entries. words: all memory as numbers of ``size`` bytes; first: index
+    of the table's first. writable: whether accessed and dirty bits can be set there. way: the rights that
+    are left on the way to it, as a digest has them.
+    """
+
+    prefix: Prefix
+    above: tuple[GuestEntry, ...]
+    words: memoryview
+    first: int
+    index_mask: int
+    size: int
+    writable: bool
+    way: int
+
+
+_PAE: Final = PagingMode.PAE
+_WRITTEN: Final = ACCESSED | DIRTY
 _REGION: Final = 21
 """Linear address bits below what a last table maps, the larger ones of legacy paging halved."""
 
+_DIGESTED: Final = (1 << 64) - (1 << 32) | PAGE - 1
+"""The bits of a last entry that its digest has; those between are of the page's address in all formats."""
+_WRITE_AT, _USER_AT, _FETCH_AT, _RIGHTS_AT, _NX_AT = 12, 13, 14, 15, 20
+"""Where a digest has what is not in the entry."""
+_MOST_DIGESTS: Final = 1 << 12
+"""Enough for any guest that does not try out all values of the bits that are its own."""
+
 
 class GuestWalker:
-    """Walks for one guest. ``path``: the entries of the last walk, as they are after it.
+    """Walks for one guest.
 
-    Upper levels are kept, as a processor's caches do, until ``forget``.
+    What it keeps until ``forget``: the way to each last table, as a processor's caches do, and what the one
+    walker (``vlab.isa.paging``) has said of last entries. That depends on the entry's flags, on the rights
+    of the way to it and on the access, but not on where the page is: all that is the *digest*, of which a
+    guest has few, and the walker is asked once for each.
     """
 
     def __init__(self, memory: PhysicalMemory, physical: PhysicalMap) -> None:
-        self._memory = memory
-        self._words = memory.bytes.cast("Q")
+        self._words = {4: memory.bytes.cast("I"), 8: memory.bytes.cast("Q")}
         self._physical = physical
         self._known = physical.known
-        self.path: list[GuestEntry] = []
-        self._upper: dict[int, tuple[Prefix, list[GuestEntry]]] = {}
+        self._path: list[GuestEntry] = []
+        self._tables: dict[int, _LastTable] = {}
+        self._rights: dict[int, int] = {}
 
     def forget(self) -> None:
-        """Forget the upper levels of earlier walks: the guest flushes, or memory changes unseen."""
-        self._upper.clear()
+        """Forget earlier walks: the guest flushes, other controls hold, or memory changes unseen."""
+        self._tables.clear()
+        self._rights.clear()
 
     def walk(self, linear: int, controls: PagingControls, access: Access) -> Walked | Fault | Unbacked:
         """Walk for one access and set accessed and dirty bits (APM2 5.4.2)."""
-        path = self.path
-        region = linear >> _REGION
-        known = self._upper.get(region)
+        table = self._tables.get(linear >> _REGION)
+        if table is None:
+            return self._walk_down(linear, controls, access)
+        prefix, above, words, first, index_mask, size, writable, way = table
+        index = linear >> 12 & index_mask
+        entry, write = words[first + index], access.write
+        digest = (
+            entry & _DIGESTED | way | write << _WRITE_AT | access.user << _USER_AT | access.fetch << _FETCH_AT
+        )
+        rights = self._rights.get(digest)
+        if rights is None:
+            result = translate_from(prefix, linear, controls, access, lambda _gpa, _size: entry)
+            if isinstance(result, Fault):
+                return result
+            if len(self._rights) >= _MOST_DIGESTS:
+                self._rights.clear()
+            rights = self._rights[digest] = _rights(result, controls, access, paged=True)
+        used = entry | (_WRITTEN if write else ACCESSED)
+        if used != entry and writable:
+            words[first + index] = used
+        gpa = entry & FRAME | linear & PAGE - 1
+        page = self._physical.page(gpa // PAGE)
+        if page == NOTHING:
+            return Unbacked(gpa)
+        return _walked((gpa, page, rights, above, _entry((prefix.table + index * size, size, used))))
+
+    def _walk_down(self, linear: int, controls: PagingControls, access: Access) -> Walked | Fault | Unbacked:
+        """Walk from the top table on, and keep the way to the last one."""
+        path = self._path
+        path.clear()
         try:
-            if known is not None:
-                path[:] = known[1]
-                result = translate_from(known[0], linear, controls, access, self._read)
-            else:
-                path.clear()
-                result, prefix = translate_and_keep(linear, controls, access, self._read)
-                # The tables above the last entry were used in any case; PAE's pointers have no bit.
-                for place in range(controls.mode is _PAE, len(path) - 1):
-                    if not path[place].value & ACCESSED:
-                        self._set_bits(place, ACCESSED)
-                if prefix is not None:
-                    self._upper[region] = prefix, path[:-1]
+            result, prefix = translate_and_keep(linear, controls, access, self._read)
         except _NoTable as missing:
             return Unbacked(missing.gpa)
+        # The tables above the last entry were used in any case; PAE's pointers have no bit.
+        for place in range(controls.mode is _PAE, len(path) - 1):
+            if not path[place].value & ACCESSED:
+                self._set_bits(place, ACCESSED)
+        above = tuple(path[:-1])
+        if prefix is not None:
+            self._keep(linear >> _REGION, prefix, above, path[-1].size)
         if isinstance(result, Fault):
             return result
         if path:
-            bits = ACCESSED | DIRTY if access.write else ACCESSED
+            bits = _WRITTEN if access.write else ACCESSED
             if bits & ~path[-1].value:
                 self._set_bits(len(path) - 1, bits)
         gpa = result.physical
-        if self._physical.page(gpa // PAGE) == NOTHING:
+        page = self._physical.page(gpa // PAGE)
+        if page == NOTHING:
             return Unbacked(gpa)
-        return _walked((gpa, _rights(result, controls, access, paged=bool(path))))
+        rights = _rights(result, controls, access, paged=bool(path))
+        return Walked(gpa, page, rights, above, path[-1] if path else None)
 
     def _read(self, gpa: int, size: int) -> int:
         gfn = gpa // PAGE
         hpa = self._known.get(gfn) or self._physical.memory(gfn)
         if hpa is None:
             raise _NoTable(gpa)
-        hpa |= gpa & PAGE - 1
-        value = self._words[hpa >> 3] if size == 8 else self._memory.read(hpa, size)
-        self.path.append(_entry((gpa, hpa, size, value)))
+        value: int = self._words[size][(hpa | gpa & PAGE - 1) // size]
+        self._path.append(_entry((gpa, size, value)))
         return value
 
     def _set_bits(self, place: int, bits: int) -> None:
-        gpa, hpa, size, value = self.path[place]
-        if self._physical.page(gpa // PAGE) & WRITABLE:
-            self._memory.write(hpa, size, value | bits)
-        self.path[place] = _entry((gpa, hpa, size, value | bits))
+        """Set bits in an entry of the path, where the guest has memory."""
+        gpa, size, value = self._path[place]
+        gfn = gpa // PAGE
+        if self._physical.page(gfn) & WRITABLE:
+            self._words[size][(self._known[gfn] | gpa & PAGE - 1) // size] = value | bits
+        self._path[place] = _entry((gpa, size, value | bits))
+
+    def _keep(self, region: int, prefix: Prefix, above: tuple[GuestEntry, ...], size: int) -> None:
+        """Keep the way to a last table that the walk has read from."""
+        gfn = prefix.table // PAGE
+        first, index_mask = self._known[gfn] // size, PAGE // size - 1
+        writable = self._physical.page(gfn) & WRITABLE != 0
+        way = (prefix.allowed & RIGHTS) << _RIGHTS_AT | prefix.nx >> 63 << _NX_AT
+        self._tables[region] = _LastTable(
+            prefix, above, self._words[size], first, index_mask, size, writable, way
+        )
 
 
 def _rights(result: Translation, controls: PagingControls, access: Access, *, paged: bool) -> int:

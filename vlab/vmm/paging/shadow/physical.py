@@ -6,13 +6,15 @@ from typing import Final
 
 from vlab.machine.memory import LARGE_PAGE, PAGE
 from vlab.vmm.guest_memory import Backing, GuestMemory
-from vlab.vmm.paging.shadow.entries import LARGE, LEAF, NO_EXECUTE, WRITABLE
+from vlab.vmm.paging.shadow.entries import ENTRIES, LARGE, LEAF, NO_EXECUTE, WRITABLE
 
 NOTHING: Final = 0
 
 
 class PhysicalMap:
-    """A guest's physical memory map, remembered page by page; ``forget`` it when the map changes.
+    """A guest's physical memory map; ``forget`` what is remembered of it when it changes.
+
+    RAM in one piece is remembered by the 2 MiB, all else page by page.
 
     ``displacement``: what is added to host-physical addresses in entries (see ``fence``). ``known``: what
     ``memory`` has given, by guest frame number, to be looked at first where every call counts.
@@ -27,6 +29,10 @@ class PhysicalMap:
 
     def page(self, gfn: int) -> int:
         """Give the widest entry for the 4 KiB page with guest frame number ``gfn``; NOTHING where none is."""
+        number = gfn >> 9
+        whole = self._large.get(number) or self.large(number)
+        if whole != NOTHING:
+            return whole - LARGE + gfn % ENTRIES * PAGE
         entry = self._pages.get(gfn)
         if entry is None:
             entry = self._pages[gfn] = self._find(gfn)

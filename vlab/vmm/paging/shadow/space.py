@@ -20,12 +20,13 @@ from vlab.vmm.paging.shadow.entries import ENTRIES, LINK, WRITABLE
 from vlab.vmm.paging.shadow.fence import Fence
 from vlab.vmm.paging.shadow.forest import Forest, OutOfFrames
 from vlab.vmm.paging.shadow.frames import FramePool
-from vlab.vmm.paging.shadow.guest_walk import GuestWalker, Unbacked
+from vlab.vmm.paging.shadow.guest_walk import GuestWalker, Unbacked, Walked
 from vlab.vmm.paging.shadow.physical import PhysicalMap
 from vlab.vmm.paging.shadow.tables import ShadowTable
 from vlab.vmm.paging.shadow.watch import Watch
 from vlab.vmm.paging.shadow.writers import Writers
 
+_LONG: Final = PagingMode.LONG
 _TRIES: Final = 3
 
 
@@ -34,9 +35,10 @@ class ShadowSpace:
 
     protect: keep trees over flushes, by write-protecting the guest's tables; else every flush throws all
     away. frames: the most that the tables may take. ``controls``: what steers the guest's translation.
-    ``fence``: what the tables are made for use behind, None without. ``fills``, ``flushes`` and ``reuses``
-    count the faults that an entry answered, the flushes that the guest asked for, and those after which a
-    tree was found again; ``events`` all that may have changed what an address means to the guest.
+    ``root``: address of the top table, for CR3: host-physical, or what the fence makes of that. ``fence``:
+    what the tables are made for use behind, None without. ``fills``, ``flushes`` and ``reuses`` count the
+    faults that an entry answered, the flushes that the guest asked for, and those after which a tree was
+    found again; ``events`` all that may have changed what an address means to the guest.
     """
 
     def __init__(self, machine: Machine, memory: GuestMemory, *, protect: bool, frames: int) -> None:
@@ -57,13 +59,6 @@ class ShadowSpace:
         self._crown: int | None = None
         self.controls = PagingControls(PagingMode.NONE, 0)
         self._enter()
-
-    @property
-    def root(self) -> int:
-        """Address of the top table, for CR3: host-physical, or what the fence makes of that."""
-        if self._crown is not None and self._composer.crowned and not self.long:
-            return self._crown
-        return self._forest.top.frame + self._forest.displacement
 
     @property
     def long(self) -> bool:
@@ -131,7 +126,7 @@ class ShadowSpace:
         self._note_event()
         self._watch.flush_upper()
         self._refresh_pointers()
-        if self.controls.mode is not PagingMode.LONG:
+        if self.controls.mode is not _LONG:
             linear &= 0xFFFFFFFF
         table, shift = self._forest.top, 39 if self.long else 30
         while True:
@@ -148,16 +143,16 @@ class ShadowSpace:
 
         Sets the guest's accessed and dirty bits as the processor would.
         """
-        walked = self._walker.walk(linear, self.controls, access)
-        if isinstance(walked, Fault | Unbacked):
+        controls, composer = self.controls, self._composer
+        walked = self._walker.walk(linear, controls, access)
+        if not isinstance(walked, Walked):
             return walked
-        if self.controls.mode is not PagingMode.LONG:
+        if controls.mode is not _LONG:
             linear &= 0xFFFFFFFF
-        gpa, rights = walked
         for _ in range(_TRIES):
             try:
-                table = self._composer.descend(linear, self._walker.path)
-                answer = self._composer.place(table, linear, gpa, rights, access)
+                table = composer.descend(linear, walked)
+                answer = composer.place(table, linear, walked, access)
             except OutOfFrames:
                 self._throw_away()
             else:
@@ -281,8 +276,11 @@ class ShadowSpace:
     def _enter(self) -> bool:
         """Go over to the tree for the controls; say whether it was there."""
         found = self._forest.enter(self._composer.follow(self.controls), self._composer.make_top)
+        self.root = self._forest.top.frame + self._forest.displacement
         if self._crown is not None:
             self._forest.words[self._crown >> 3] = self._forest.top.frame | LINK
+            if self._composer.crowned and not self.long:
+                self.root = self._crown
         self._refresh_pointers()
         return found
 
