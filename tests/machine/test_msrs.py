@@ -7,6 +7,7 @@ import pytest
 from tests.machine.lab import CODE, Bench
 from vlab.isa.msr import Msr
 from vlab.isa.svm_exits import SvmExit
+from vlab.machine.identity import SVM
 
 GP = 13
 NOT_CANONICAL = 0x0000_8000_0000_0000
@@ -46,7 +47,7 @@ def outcome(lab: Bench, code: int) -> int | None:
     [
         Msr.STAR, Msr.LSTAR, Msr.CSTAR, Msr.SFMASK, Msr.KERNEL_GS_BASE, Msr.SYSENTER_ESP, Msr.SYSENTER_EIP,
         Msr.FS_BASE, Msr.GS_BASE, Msr.MTRR_DEF_TYPE, Msr.MTRR_PHYS_BASE0, Msr.MTRR_FIX_64K_00000, Msr.HWCR,
-        Msr.VM_HSAVE_PA, Msr.PATCH_LOADER,
+        Msr.PATCH_LOADER,
     ],
 )  # fmt: skip
 def test_a_register_keeps_what_is_written(lab: Bench, msr: Msr) -> None:
@@ -69,6 +70,13 @@ def test_a_register_has_its_reset_value(lab: Bench, msr: Msr, reset: int) -> Non
 def test_a_number_that_does_not_exist_is_gp(lab: Bench, number: int) -> None:
     assert rdmsr(lab, number) is None
     assert wrmsr(lab, number, 0) == 0
+
+
+@pytest.mark.parametrize("msr", [Msr.VM_CR, Msr.VM_HSAVE_PA, Msr.SVM_KEY])
+def test_the_registers_of_amd_v_are_gp_on_a_processor_whose_cpuid_has_none(lab: Bench, msr: Msr) -> None:
+    assert not lab.processor.identity.cpuid(0x80000001, 0)[2] & SVM
+    assert rdmsr(lab, msr) is None
+    assert wrmsr(lab, msr, 0) == 0
 
 
 @pytest.mark.parametrize("msr", [Msr.MTRR_CAP, Msr.PATCH_LEVEL, Msr.MCG_CAP])

@@ -182,9 +182,8 @@ def registers() -> list[Attack]:
             tuple(wrmsr(0xC0000080, 1 << bit) + DONE for bit in (1, 2, 8, 10, 11, 12, 13, 14, 20)),
         ),
         Attack(
-            "VM_HSAVE_PA and VM_CR, which some monitors hide",
+            "VM_HSAVE_PA and VM_CR",
             (wrmsr(0xC0010117, 0x1000) + DONE, wrmsr(0xC0010114, 0) + DONE),
-            same=False,
         ),
         Attack(
             "CR4, bit by bit",

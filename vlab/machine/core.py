@@ -26,10 +26,6 @@ CS_BASE: Final = (_PLACES["cs"] + 8) // 8
 """Index of the code segment's base among the 64-bit words of the register file."""
 _BASES: Final = tuple((_PLACES[name] + 8) // 8 for name in ("ds", "es", "ss"))
 
-_ARITHMETIC: Final = 0x8D5
-_DF: Final = 1 << 10
-_CC_OP_EFLAGS: Final = 1
-
 # The digest. What it could hold of RFLAGS (TF, IOPL, VM) stays out: the emulator joins them in itself, and a
 # copy here would outlive the flag.
 _CPL, _CS32, _SS32, _ADDSEG, _PE_H = 3, 1 << 4, 1 << 5, 1 << 6, 1 << 7
@@ -177,11 +173,11 @@ class LiveCore:
 
     def write_flags(self, value: int) -> None:
         """Set what the processor holds as RFLAGS."""
-        self.words32[reg.CC_OP_WORD] = _CC_OP_EFLAGS
-        self.words32[reg.DF_WORD] = _MASK32 if value & _DF else 1
-        self.words[reg.CC_SRC] = value & _ARITHMETIC
+        self.words32[reg.CC_OP_WORD] = reg.CC_OP_EFLAGS
+        self.words32[reg.DF_WORD] = _MASK32 if value & reg.DF else 1
+        self.words[reg.CC_SRC] = value & reg.ARITHMETIC
         if self.engine.running:
-            value &= ~(_ARITHMETIC | _DF)
+            value &= ~(reg.ARITHMETIC | reg.DF)
         self.words[reg.EFLAGS] = value | 2
 
     @property

@@ -50,7 +50,7 @@ SYSCALL: Final = -3
 SYSENTER: Final = -4
 
 _PG: Final = 1 << 31
-
+_APART: Final = reg.ARITHMETIC | reg.DF
 
 SLOW_BLOCKS: Final = 64
 """A port access and a reading of the time stamp counter take as long as so many basic blocks, 1 us.
@@ -124,7 +124,9 @@ class Engine:
         self._library.remove_hook(hook)
 
     def stop(self) -> None:
-        """Stop; only from a hook that is between two instructions."""
+        """Stop; only from a hook that is between two instructions. See ``halt`` in helper.c."""
+        if self.words32[reg.CC_OP_WORD] == reg.CC_OP_EFLAGS:
+            self.words[reg.CC_SRC] &= reg.ARITHMETIC
         self._library.stop()
 
     def stop_with(self, code: int) -> None:
@@ -132,7 +134,7 @@ class Engine:
         self._instruction = code
         self._stop_words[SETTLING] = 1
         self._instruction_state = (self.words[reg.RIP], self.words[self._dr6])
-        self._library.stop()
+        self.stop()
 
     def _install_instruction_hooks(self) -> None:
         def port_in(_engine: int, port: int, size: int, _data: int) -> int:
@@ -172,7 +174,7 @@ class Engine:
             self.stops.words[0] += SLOW_BLOCKS
 
     def _install_exit_hook(self) -> None:
-        words, pending, stop = self._stop_words, self._interrupt_request, self._library.stop
+        words, pending, stop = self._stop_words, self._interrupt_request, self.stop
 
         def exited(_engine: int, number: int) -> None:
             words[MODE] = UNKNOWN  # who serves the exit may change rings
@@ -356,14 +358,12 @@ class Engine:
     # --- state ------------------------------------------------------------------------------------------
 
     def read_flags(self) -> int:
-        """Give RFLAGS, arithmetic flags worked out."""
-        return self._library.read_flags()
+        """Give RFLAGS, arithmetic flags worked out; see ``stop`` for why not all bits come with them."""
+        return self._library.read_flags() & _APART | self.words[reg.EFLAGS] & ~_APART
 
     def u64(self, offset: int) -> int:
         """Read a field given by its offset from the VMCB's address."""
-        place = self.layout.vmcb + offset
-        value: int = struct.unpack_from("<Q", self.bytes, place)[0]
-        return value
+        return self.words[(self.layout.vmcb + offset) // 8]
 
     def set_u64(self, offset: int, value: int) -> None:
         """Write such a field."""

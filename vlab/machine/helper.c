@@ -27,7 +27,7 @@ struct vlab_control {
     uint64_t plain;             /* the plain exits that the VMCB intercepts: bit n for EXITCODE 0x60 + n */
     volatile uint32_t *pending; /* the emulator's interrupt_request */
     int (*stop)(void *);        /* uc_emu_stop */
-    const uint64_t *eflags;     /* of the emulator's processor structure, and its digest of the mode */
+    uint64_t *eflags;           /* of the emulator's processor structure, and its digest of the mode */
     const uint32_t *hflags;
     const uint32_t *cs;         /* the selector in CS */
     void (*other)(void *, uint32_t); /* Python: any other interrupt hook */
@@ -45,7 +45,11 @@ enum {
     RING = 3,                  /* in hflags and in selectors */
     VIRTUAL_8086 = 1 << 17,    /* in eflags */
     UNKNOWN = 4,               /* no ring */
-    WRONG_RING = 0x1000        /* a number that no interrupt hook has */
+    WRONG_RING = 0x1000,       /* a number that no interrupt hook has */
+    ARITHMETIC = 0x8D5,        /* CF PF AF ZF SF OF */
+    CC_SRC = 2,                /* from eflags on, in 64-bit words: what the arithmetic flags are made of, */
+    CC_OP = 4,                 /* and how, in the low half */
+    CC_OP_EFLAGS = 1           /* CC_SRC holds them as they are */
 };
 
 enum { VERDICT_LEAVE, VERDICT_RUN, VERDICT_LOOK }; /* what `serve` gives */
@@ -70,6 +74,15 @@ static int ring_is_wrong(const struct vlab_control *control, uint64_t mode)
     return (mode & RING) < (last & RING) && (*control->cs & RING) != (mode & RING);
 }
 
+/* Have uc_emu_start return. It joins the arithmetic flags with eflags, and after some instructions (CMPXCHG8B,
+ * LOOPE) an operand stands for them: its other bits are no flags, and least of all IOPL and VM. */
+static void halt(struct vlab_control *control, void *uc)
+{
+    if ((uint32_t)control->eflags[CC_OP] == CC_OP_EFLAGS)
+        control->eflags[CC_SRC] &= ARITHMETIC;
+    control->stop(uc);
+}
+
 /* Do before a block what there is to do but seldom. */
 static __attribute__((noinline)) void look_around(struct vlab_control *control, void *uc)
 {
@@ -90,14 +103,14 @@ static __attribute__((noinline)) void look_around(struct vlab_control *control, 
         !(*control->hflags & SHADOW)) {
         control->interrupt = VMEXIT_VINTR;
         *control->pending = 0; /* else the window would be reported again and again */
-        control->stop(uc);
+        halt(control, uc);
     } else if (mode != control->mode && ring_is_wrong(control, mode)) {
         control->interrupt = WRONG_RING;
-        control->stop(uc);
+        halt(control, uc);
     } else {
         control->mode = mode;
         if (control->blocks >= control->deadline)
-            control->stop(uc);
+            halt(control, uc);
         else
             control->blocks++;
     }
@@ -124,7 +137,7 @@ static void leave(struct vlab_control *control, void *uc, uint32_t number)
     control->interrupt = number;
     control->window = *control->pending;
     *control->pending = 0;
-    control->stop(uc);
+    halt(control, uc);
 }
 
 /* #VMEXIT's writing (APM2 15.6) for an exit that its code says all about: the interrupt shadow, EXITCODE, and

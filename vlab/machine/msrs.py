@@ -24,6 +24,8 @@ _ADDRESSES: Final = {Msr.LSTAR, Msr.CSTAR, Msr.KERNEL_GS_BASE, Msr.SYSENTER_ESP,
 _SEGMENT_BASES: Final = {Msr.FS_BASE: "fs", Msr.GS_BASE: "gs"}
 _READ_ONLY: Final = {Msr.MTRR_CAP, Msr.PATCH_LEVEL, Msr.MCG_CAP}
 _WRITE_ONLY: Final = {Msr.PRED_CMD}
+_OF_AMD_V: Final = {Msr.VM_CR, Msr.VM_HSAVE_PA, Msr.SVM_KEY}
+"""Registers of what CPUID does not show: they do not exist, nor does EFER.SVME (APM2 15.4, 15.30)."""
 _VALID: Final = {
     Msr.APIC_BASE: 0xFF_FFFF_F900,  # 40 bits of address, AE and BSC; there is no x2APIC
     Msr.TSC_AUX: 0xFFFFFFFF,
@@ -54,7 +56,7 @@ class ModelSpecificRegisters:
     def read(self, number: int) -> int | None:
         """Give the register's value, or None for #GP."""
         core, msr = self._core, find(number)
-        if msr is None or msr in _WRITE_ONLY:
+        if msr is None or msr in _WRITE_ONLY or msr in _OF_AMD_V:
             return None
         if msr in _IN_CORE:
             return int(getattr(core, _IN_CORE[msr]))
@@ -69,7 +71,7 @@ class ModelSpecificRegisters:
     def write(self, number: int, value: int) -> bool:
         """Set the register; False for #GP, with nothing changed."""
         msr = find(number)
-        if msr is None or msr in _READ_ONLY or value & ~_VALID.get(msr, value):
+        if msr is None or msr in _READ_ONLY or msr in _OF_AMD_V or value & ~_VALID.get(msr, value):
             return False
         if (msr in _ADDRESSES or msr in _SEGMENT_BASES) and not canonical(value):
             return False

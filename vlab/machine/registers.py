@@ -33,6 +33,11 @@ CC_OP_WORD: Final = 42  # the same as indexes of 32-bit words
 DF_WORD: Final = 43
 HFLAGS: Final = 44
 HFLAGS2: Final = 45
+CC_OP_EFLAGS: Final = 1
+"""In CC_OP: CC_SRC holds the arithmetic flags as they are."""
+ARITHMETIC: Final = 0x8D5
+"""CF PF AF ZF SF OF."""
+DF: Final = 1 << 10
 INHIBIT: Final = 1 << 3
 """In hflags: the next instruction is in an interrupt shadow."""
 
