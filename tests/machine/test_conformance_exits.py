@@ -36,7 +36,8 @@ def test_the_engine_is_in_guest_mode_with_nested_paging_from_power_on(lab: Bench
         ("0f00d0", X.LDTR_WRITE, 0), ("0f00d8", X.TR_WRITE, 0),
         ("0f31", X.RDTSC, 0), ("0f01f9", X.RDTSCP, 0),
         ("0f33", X.RDPMC, 0), ("9c", X.PUSHF, 0), ("9d", X.POPF, 0),
-        ("0fa2", X.CPUID, 0), ("0faa", X.RSM, 0), ("cf", X.IRET, 0), ("cd80", X.SWINT, 0), ("cc", X.SWINT, 0),
+        ("0fa2", X.CPUID, 0), ("0faa", X.RSM, 0), ("cf", X.IRET, 0), ("cd80", X.SWINT, 0),
+        ("cc", X.EXCP_BP, 0),
         ("0f08", X.INVD, 0), ("f390", X.PAUSE, 0), ("f4", X.HLT, 0),
         ("0f0139", X.INVLPG, 0), ("0f01df", X.INVLPGA, 0),
         ("0f32", X.MSR, 0), ("0f30", X.MSR, 0), ("0f01d8", X.VMRUN, 0),
@@ -63,11 +64,11 @@ def test_every_intercept_arrives_at_its_instruction(
 
 
 def test_an_intercepted_into_needs_overflow(lab: Bench) -> None:
-    lab.intercept(0, X.SWINT)
+    lab.intercept(1 << 4)
     state = lab.flat32()
     assert lab.run(state, "ce f4") == X.HLT
     state.rflags |= 1 << 11
-    assert lab.run(state, "ce f4") == X.SWINT
+    assert lab.run(state, "ce f4") == X.EXCP_OF
 
 
 @pytest.mark.parametrize(
@@ -126,20 +127,60 @@ def test_device_not_available_is_nm(lab: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("prefix", "code", "vector", "length"),
-    [("", "cd55", 0x55, 2), ("66", "cd55", 0x55, 3), ("", "cc", 3, 1), ("f3", "cc", 3, 2)],
-)
+    [
+        ("", "cd55", 0x55, 2), ("66", "cd55", 0x55, 3), ("", "cd03", 3, 2), ("", "cc", 3, 1),
+        ("f3", "cc", 3, 2), ("", "ce", 4, 1), ("66", "ce", 4, 2),
+    ],
+)  # fmt: skip
 def test_rip_is_at_a_software_interrupt_and_its_frame_is_past_it(
     lab: Bench, prefix: str, code: str, vector: int, length: int
 ) -> None:
     lab.gate32(vector, CODE + 0x100)
     lab.code("f4", CODE + 0x100)
-    lab.intercept(0, X.SWINT)
+    int_n = code.startswith("cd")
+    lab.intercept(1 << 3 | 1 << 4, X.SWINT)
     state = lab.flat32()
-    assert lab.run(state, prefix + code) == X.SWINT
-    assert (lab.core.rip, lab.processor.info1) == (CODE, vector)
+    state.rflags |= 1 << 11  # OF, for INTO
+    assert lab.run(state, prefix + code) == (X.SWINT if int_n else X.EXCP_DE + vector)
+    assert (lab.core.rip, lab.processor.info1) == (CODE, vector if int_n else 0)
     lab.intercept()
     assert lab.run(state) == X.HLT
     assert lab.peek(lab.core.rsp, 4) == CODE + length
+
+
+@pytest.mark.parametrize(
+    ("code", "vector", "exceptions", "others"),
+    [
+        ("cc", 3, 0xFFFFFFFF & ~(1 << 3), (X.SWINT,)),
+        ("ce", 4, 0xFFFFFFFF & ~(1 << 4), (X.SWINT,)),
+        ("cd03", 3, 0xFFFFFFFF, ()),
+        ("cd04", 4, 0xFFFFFFFF, ()),
+    ],
+)
+def test_int3_and_into_are_intercepted_as_exceptions_and_int_n_as_itself(
+    lab: Bench, code: str, vector: int, exceptions: int, others: tuple[SvmExit, ...]
+) -> None:
+    """APM2 15.12.4 and 15.12.5: each is delivered where the intercept of the other kind is all there is."""
+    lab.gate32(vector, CODE + 0x100)
+    lab.code("f4", CODE + 0x100)
+    lab.intercept(exceptions, *others)
+    state = lab.flat32()
+    state.rflags |= 1 << 11
+    assert lab.run(state, code) == X.HLT
+    assert lab.core.rip == CODE + 0x100
+
+
+def test_an_intercepted_int3_does_not_look_at_its_gate(lab: Bench) -> None:
+    """An intercept comes before the delivery, and so before the gate's DPL is checked (APM2 15.12)."""
+    lab.gate32(3, CODE + 0x100)
+    state = lab.flat32()
+    state.idtr.limit = 0
+    lab.intercept(1 << 3 | 1 << 13)
+    assert lab.run(state, "cc") == X.EXCP_BP
+    assert lab.core.rip == CODE
+    lab.intercept(1 << 13)
+    assert lab.run(state, "cc") == X.EXCP_DE + 13
+    assert (lab.core.rip, lab.processor.info1) == (CODE, 3 << 3 | 2)
 
 
 def test_after_a_software_interrupt_exits_report_their_own_rip(lab: Bench) -> None:

@@ -101,7 +101,7 @@ def test_4_mib_pages_are_there_and_reach_beyond_4_gib(lab: Bench, address: int) 
         ("0f01d9", "VMMCALL"), ("0f01da", "VMLOAD"), ("0f01dc", "STGI"),
         ("0f01dd", "CLGI"), ("0f01de", "SKINIT"), ("0f01df", "INVLPGA"),
         ("0faa", "RSM"), ("0f0f c1 9e", "3DNow!"),
-        ("660f3882 06", "INVPCID"),
+        ("660f3882 06", "INVPCID"), ("0f01d1", "XSETBV"), ("0f01fd", "RDPRU"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("user", [False, True])
@@ -112,6 +112,20 @@ def test_an_instruction_that_cpuid_does_not_show_is_ud(lab: Bench, code: str, wh
     state.rsi = DATA
     assert lab.run(state, code + "f4") == SvmExit.EXCP_DE + UD, what
     assert lab.core.rip == CODE
+
+
+@pytest.mark.parametrize(
+    ("code", "vector"), [("660f3882 06", UD), ("660f380006", 7)], ids=["INVPCID", "PSHUFB"]
+)
+def test_an_instruction_that_is_not_there_is_ud_whatever_cr0_ts_says(
+    lab: Bench, code: str, vector: int
+) -> None:
+    lab.intercept(1 << UD | 1 << 7)
+    state = lab.long64()
+    state.cr0 |= 8
+    state.cr4 |= SSE
+    state.rsi = DATA
+    assert lab.run(state, code) == SvmExit.EXCP_DE + vector
 
 
 def test_the_guest_sees_the_leaves(lab: Bench) -> None:

@@ -107,6 +107,32 @@ def test_a_subclass_may_serve_an_exit_in_its_own_way(tmp_path: Path, monkeypatch
         assert words_at(vm, SCRATCH, 1) == (0xC0FFEE,)
 
 
+@pytest.mark.parametrize(
+    ("code", "vector"),
+    [
+        (b"\xcc", 3),
+        (b"\x66\xcc", 3),
+        (b"\x66\xb8\xff\x7f\x66\x83\xc0\x01\xce", 4),  # mov ax, 7FFFh; add ax, 1; into
+    ],
+    ids=["INT3", "INT3 with a prefix", "INTO"],
+)
+def test_a_trap_that_the_monitor_intercepts_and_gives_back_is_the_same_to_the_guest(
+    tmp_path: Path, code: bytes, vector: int
+) -> None:
+    frames, traps = [], []
+    for intercepted in (False, True):
+        with vlab.VM(guest(tmp_path, trapping(code, vector)), memory="4M", trace="full") as vm:
+            if intercepted:
+                control(vm).intercept_exceptions |= 1 << vector
+                vm._monitor.intercepts_changed()  # type: ignore[attr-defined]
+            assert vm.run(timeout=20).exit_code == 0x77
+            frames.append(words_at(vm, SCRATCH, 2))
+            traps.append([each.rip for each in vm.exits if each.reason == "EXCEPTION"])
+    assert frames[0] == frames[1] == (CODE + 14 + len(code), CS)
+    length = 2 if code[0] == 0x66 and vector == 3 else 1
+    assert traps == [[], [CODE + 14 + len(code) - length]]
+
+
 def test_each_recorded_exit_names_reason_place_ring_and_handler(tmp_path: Path) -> None:
     with vlab.VM(guest(tmp_path, CPUID + out(0x80, 7) + leave(0)), memory="4M", trace="full") as vm:
         vm.run(timeout=20)

@@ -6,7 +6,9 @@ import pytest
 
 from vlab.isa.sensitive_forms import FORMS, ROBIN_IRVINE, Form
 from vlab.isa.svm_exits import SvmExit
+from vlab.machine.identity import Identity
 from vlab.vmm.matrix import BESIDE, EXPECTED, Difference, Finding, Matrix, Outcome, Run, measure
+from vlab.vmm.virtual_cpu import virtual_identity
 
 TRAPS, DIFFERS, HARMLESS = Outcome.TRAPS, Outcome.DIFFERS, Outcome.HARMLESS
 
@@ -137,11 +139,18 @@ def test_an_instruction_is_sensitive_for_a_reason(finding: dict[str, Finding], n
 
 def test_amd_v_gives_the_monitor_what_it_has_an_intercept_for_and_gets_the_rest_right(matrix: Matrix) -> None:
     assert matrix.wrong_under_svm == ()
-    # #UD comes before the intercept of what a processor has not; INT3 gets by its own on this machine.
+    # #UD comes before the intercept of what a processor has not.
     missed = {each.form.name for each in matrix.findings if each.form.exit_ and not each.exits}
-    assert missed <= {"MONITOR", "MWAIT", "INT3"}
+    assert missed == {"MONITOR", "MWAIT"}
     exits = {each.form.exit_ for each in matrix.findings if each.exits}
-    assert {SvmExit.CPUID, SvmExit.IOIO, SvmExit.GDTR_READ, SvmExit.READ_CR8, SvmExit.VMRUN} <= exits
+    assert {
+        SvmExit.CPUID,
+        SvmExit.EXCP_BP,
+        SvmExit.IOIO,
+        SvmExit.GDTR_READ,
+        SvmExit.READ_CR8,
+        SvmExit.VMRUN,
+    } <= exits
 
 
 def test_what_differs_in_silence_under_trap_and_emulate_is_right_under_amd_v(matrix: Matrix) -> None:
@@ -169,6 +178,30 @@ def test_the_privileged_instructions_are_those_of_the_manual(matrix: Matrix) -> 
         "SYSENTER", "SYSEXIT", "SYSCALL", "SYSRET", "SWAPGS", "RDMSR", "WRMSR", "RDPMC", "RDTSC", "RDTSCP",
         "INVLPG", "INVD", "WBINVD", "IN", "OUT", "INS", "OUTS",
     }  # fmt: skip
+
+
+NOT_OFFERED = (
+    # form, and the CPUID bit that says so (APM3 appendix E): leaf, register, bit
+    (Form("registers", "XSETBV", "XSETBV", "0f01d1", SvmExit.XSETBV, registers={"rax": 1}), 1, 2, 26),
+    (Form("caches", "INVPCID", "INVPCID", "660f388205DATA", SvmExit.INVPCID, registers={"rax": 2}), 7, 1, 10),
+    (Form("registers", "RDPRU", "RDPRU", "0f01fd", SvmExit.RDPRU), 0x80000008, 1, 4),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "leaf", "register", "bit"), NOT_OFFERED, ids=lambda each: getattr(each, "name", "")
+)
+def test_what_the_matrix_leaves_out_is_not_offered_and_undefined_in_every_ring(
+    form: Form, leaf: int, register: int, bit: int
+) -> None:
+    assert form.instruction not in {each.instruction for each in FORMS}
+    for identity in (Identity(), virtual_identity()):
+        assert not identity.cpuid(leaf, 0)[register] >> bit & 1
+    (found,) = measure([form]).findings
+    runs = found.cpl0, found.elsewhere, found.cpl1, found.cpl3, found.svm
+    assert {run.text for run in runs} == {"#UD"}
+    assert not found.privileged
+    assert not found.sensitive
 
 
 def test_two_measurements_agree(matrix: Matrix) -> None:

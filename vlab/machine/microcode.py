@@ -283,6 +283,24 @@ def _which_undefined(processor: Processor) -> int:
     return ENGINE_EXIT + (SvmExit.ICEBP if icebp else SvmExit.EXCP_UD)
 
 
+_AMONG_MEDIA: Final = (b"\x0f\x38\x80", b"\x0f\x38\x81", b"\x0f\x38\x82")
+"""INVEPT, INVVPID and INVPCID, which this processor has not."""
+
+
+def _which_unavailable(processor: Processor) -> int:
+    """#NM, or #UD: the engine looks at CR0.TS before it looks whether the instruction is there."""
+    code = processor.fetch()[processor.code.prefix_count() :]
+    return ENGINE_EXIT + (SvmExit.EXCP_UD if code.startswith(_AMONG_MEDIA) else SvmExit.EXCP_NM)
+
+
+_EXCEPTION_OPCODES: Final = {b"\xcc": SvmExit.EXCP_BP, b"\xce": SvmExit.EXCP_OF}
+
+
+def _which_software_interrupt(processor: Processor) -> int:
+    """INT n; or INT3 or INTO, which raise exceptions, and are intercepted as these (APM2 15.12)."""
+    return ENGINE_EXIT + _EXCEPTION_OPCODES.get(processor.code.opcode()[:1], SvmExit.SWINT)
+
+
 def _which_msr(processor: Processor) -> int:
     """RDMSR and WRMSR, the owner's or not."""
     return ENGINE_EXIT + SvmExit.MSR if processor.owns_msr() else _OWN_MSR
@@ -292,7 +310,9 @@ SHARED: Final[dict[int, Callable[[Processor], int]]] = {
     ENGINE_EXIT + SvmExit.RDTSC: _which_time_stamp,
     ENGINE_EXIT + SvmExit.WBINVD: _which_invalidation,
     ENGINE_EXIT + SvmExit.MSR: _which_msr,
+    ENGINE_EXIT + SvmExit.SWINT: _which_software_interrupt,
     ENGINE_EXIT + SvmExit.EXCP_UD: _which_undefined,
+    ENGINE_EXIT + SvmExit.EXCP_NM: _which_unavailable,
 }
 """For numbers of ``Engine.run`` that stand for several things: what gives the right one."""
 
@@ -338,6 +358,8 @@ def _make_table() -> dict[int, Handler]:
         by_code[undefined] = _undefined
     for vector in range(32):
         by_code[SvmExit.EXCP_DE + vector] = _deliver_exception
+    for trap in _EXCEPTION_OPCODES.values():
+        by_code[trap] = _software_interrupt
     for register in range(8):
         by_code[SvmExit.WRITE_DR0 + register] = _write_dr
     for code, handler in by_code.items():

@@ -235,7 +235,7 @@ class HardwareMonitor(ExitingMonitor):
             case exits.PhysicalInterrupt() | exits.PortAccess():
                 return RESUME  # the loop serves the timers; ports were served in mid-instruction
             case exits.ExceptionExit(vector, code):
-                return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
+                return self._reflect(vector, code)
             case exits.TimeStampRead(with_aux):
                 return self._time_stamp(with_aux)
             case exits.Hypercall():
@@ -259,6 +259,12 @@ class HardwareMonitor(ExitingMonitor):
         _pack_rax_to_rbx(self._file, 0, eax, ecx, edx, ebx)
         self.processor.skip(2)
         return RESUME
+
+    def _reflect(self, vector: int, code: int) -> Verdict:
+        """Give the guest its exception back. RIP is at the INT3 or INTO whose handler returns behind it."""
+        if vector in (Vector.BP, Vector.OF):
+            self.processor.advance(self.processor.code.prefix_count() + 1)
+        return Inject(Event(EventKind.EXCEPTION, vector, code if has_error_code(vector) else None))
 
     def _msr(self, exit_: exits.MsrAccess) -> Verdict:
         """MSRs behave as the processor's own, except those of the host (APM2 15.11)."""

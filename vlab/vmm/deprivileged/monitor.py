@@ -46,6 +46,8 @@ _SOFTWARE: Final = (SvmExit.SWINT, SvmExit.ICEBP)
 _INTERCEPTED: Final = sum(1 << code - SvmExit.INTR for code in (*_SOFTWARE, SvmExit.IRET))
 """INT n leads to the monitor's IDT. IRET faults for its code segment, but the emulator lets CPL 1 to 3 go to
 virtual-8086 mode by it, which no processor does (Intel SDM vol. 2A, "IRET"); so it is stopped before."""
+_EXCEPTION_OF_INT: Final = (SvmExit.EXCP_BP, SvmExit.EXCP_OF)
+"""INT3 and INTO."""
 _TRAPS: Final = frozenset(
     (
         SvmExit.IRET,
@@ -173,6 +175,8 @@ class DeprivilegedMonitor(TrappingMonitor):
         """Handle one trap; True to run the guest on at once."""
         if code in self.watched:
             return self._watch(code)
+        if code in _EXCEPTION_OF_INT:
+            return self._trap(exits.SoftwareInterrupt(code - SvmExit.EXCP_DE))
         return self._trap(self._decode(code))
 
     def _watch(self, code: int) -> bool:

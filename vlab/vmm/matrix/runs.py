@@ -9,7 +9,7 @@ from vlab.isa.sensitive_forms import Form
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit, vector_of
 from vlab.isa.svm_exits import name as exit_name
-from vlab.isa.vectors import has_error_code
+from vlab.isa.vectors import Vector, has_error_code
 from vlab.isa.vectors import name as vector_name
 from vlab.isa.vmcb import InterceptMisc2, VmcbControl, VmcbSave
 from vlab.machine.machine import Machine
@@ -20,6 +20,8 @@ from vlab.vmm.matrix.worlds import DATA_PAGE, LANDINGS, MEMORY, STACK_PAGES, STA
 
 _UD2: Final = b"\x0f\x0b"
 _EVERY_EXCEPTION: Final = 0xFFFFFFFF
+_EVERY_FAULT: Final = _EVERY_EXCEPTION & ~(1 << Vector.BP | 1 << Vector.OF)
+"""All but the traps of INT3 and INTO, with which the processor refuses nothing."""
 _PATIENCE: Final = 1000  # blocks
 _FILLING: Final = b"\xa5"
 _REGISTER_VECTORS: Final = (
@@ -55,7 +57,7 @@ class Laboratory:
     def plain(self, form: Form, world: World) -> Run:
         """Execute ``form`` on a processor without AMD-V: all faults are seen, nothing else is intercepted."""
         before = self._prepare(form, world)
-        self._processor.set_intercepts(_EVERY_EXCEPTION, 0, 0, 0, None)
+        self._processor.set_intercepts(_EVERY_FAULT, 0, 0, 0, None)
         self._processor.core.load(before.state)
         return self._tell(form, world, before, self._processor.run())
 
@@ -134,6 +136,8 @@ def _intercept(control: VmcbControl, code: SvmExit) -> None:
     """Ask for exit ``code`` (APM2 table B-1: the vectors stand in the order of the codes)."""
     if code < SvmExit.EXCP_DE:
         setattr(control, _REGISTER_VECTORS[code >> 4], 1 << (code & 15))
+    elif code >= SvmExit.INVLPGB:
+        control.intercept_misc3 = 1 << code - SvmExit.INVLPGB
     elif code >= SvmExit.VMRUN:
         control.intercept_misc2 |= 1 << code - SvmExit.VMRUN
     elif code >= SvmExit.INTR:

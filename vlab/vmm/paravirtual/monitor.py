@@ -42,6 +42,8 @@ from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
 _ALL: Final = 0xFFFFFFFF
 _INTERCEPTED: Final = 1 << SvmExit.SWINT - SvmExit.INTR | 1 << SvmExit.IRET - SvmExit.INTR
+_EXCEPTION_OF_INT: Final = (SvmExit.EXCP_BP, SvmExit.EXCP_OF)
+"""INT3 and INTO."""
 _IF: Final = EFlags.IF.mask
 _LONG_AGO: Final = 1
 _PINNED, _PAGING, _BASE, _OFFER = "pinned.", "paging.", "machine_base", "offer"
@@ -191,6 +193,8 @@ class ParavirtualMonitor(TrappingMonitor):
             if vector == VECTOR and self.core.cpl < 3:
                 return exits.Hypercall(self.core.words[0] & _ALL, vector)
             return exits.SoftwareInterrupt(vector)
+        if code in _EXCEPTION_OF_INT:
+            return exits.SoftwareInterrupt(code - SvmExit.EXCP_DE)
         if code == SvmExit.EXCP_DE + Vector.PF:
             return exits.PageFault(processor.info2, processor.info1)
         if code == SvmExit.IRET:

@@ -130,6 +130,7 @@ int exec_user(const char *user_name, char *const *user_arguments, struct frame *
 
 /* check.c */
 unsigned kernel_check(void);
+int check_info(unsigned n, struct check_info *info);
 
 /* timer.c */
 uint32_t timer_ticks(void);

@@ -26,6 +26,7 @@
 #define SYS_FRAMES 20  /* (): page frames that are free */
 
 #define SYS_BENCH 21   /* (BENCH_..., count, address): do something privileged so often (bench.c) */
+#define SYS_CHECK 22   /* (n, struct check_info *): the nth thing that the kernel checks of itself (check.c) */
 
 #define BENCH_IN 1      /* an access to a device */
 #define BENCH_CR 2      /* a load of CR3 */
@@ -49,6 +50,7 @@
 #define STATUS_KILLED 137 /* (vector 9 does not exist any more) */
 
 #define NAME_SIZE 16
+#define CHECK_NAME_SIZE 32
 #define ARGUMENTS 8
 
 struct file_info {
@@ -60,4 +62,9 @@ struct file_info {
 struct process_info {
     char name[NAME_SIZE]; /* "" for a free slot */
     int pid, parent;
+};
+
+struct check_info {
+    char name[CHECK_NAME_SIZE];
+    int right; /* whether it holds, now */
 };

@@ -40,6 +40,13 @@ static int32_t call_process(uint32_t n, void *user)
     return result < 0 ? result : copy_out(user, &info, sizeof info);
 }
 
+static int32_t call_check(uint32_t n, void *user)
+{
+    struct check_info info;
+    int result = check_info(n, &info);
+    return result < 0 ? result : copy_out(user, &info, sizeof info);
+}
+
 static int32_t call_yield(void)
 {
     uint32_t flags = irq_save();
@@ -79,6 +86,7 @@ int32_t system_call(struct frame *frame)
     case SYS_TICKS: return (int32_t)timer_ticks();
     case SYS_FRAMES: return (int32_t)frames_free();
     case SYS_BENCH: return kernel_bench(first, second, third);
+    case SYS_CHECK: return call_check(first, (void *)second);
     default: return E_INVALID;
     }
 }

@@ -31,6 +31,7 @@ static inline int file_info(int n, struct file_info *info) { return syscall(SYS_
 static inline int process_info(int n, struct process_info *info) { return syscall(SYS_PROCESS, n, info); }
 static inline int ticks(void) { return syscall(SYS_TICKS); }
 static inline int frames(void) { return syscall(SYS_FRAMES); }
+static inline int check_info(int n, struct check_info *info) { return syscall(SYS_CHECK, n, info); }
 
 /* ../format.c */
 unsigned format_text(char *to, unsigned size, const char *format, va_list *arguments);
