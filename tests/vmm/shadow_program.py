@@ -16,6 +16,7 @@ from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import VARIANTS, ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.stop import Stop
+from vlab.vmm.tenant import Parts
 
 P, RW, PS = 1, 2, 1 << 7
 ENTRY, RESULTS, IDT_POINTER, GDT, IDT = 0x1000, 0x2000, 0x2100, 0x2200, 0x3000
@@ -42,9 +43,8 @@ class Program:
         self.memory = GuestMemory(self.machine, 8 << 20)
         clock = DeterministicClock(self.machine.processor.engine.stops.words)
         board = Board(clock, self.memory.ram)
-        self.monitor = HardwareMonitor(
-            self.machine, self.memory, board, clock, Recorder(REASONS), paging
-        )  # fmt: skip
+        parts = Parts(self.machine, self.memory, board, clock, Recorder(REASONS))
+        self.monitor = HardwareMonitor(parts, paging)
         state = CpuState.flat32(ENTRY)
         state.gdtr = TableRegister(GDT, 8 * 8 - 1)
         state.rsp = 0x7000

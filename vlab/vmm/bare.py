@@ -10,20 +10,17 @@ from collections.abc import Mapping
 from typing import ClassVar, assert_never
 
 from vlab.isa.svm_exits import SvmExit
-from vlab.machine.clock import Clock
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
-from vlab.machine.machine import Machine
 from vlab.machine.processor import STOPPED
-from vlab.trace.recorder import Recorder
 from vlab.vmm import mmio
-from vlab.vmm.board import Board
 from vlab.vmm.device_bus import DeviceBus
-from vlab.vmm.guest_memory import Backing, GuestMemory
+from vlab.vmm.guest_memory import Backing
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedTables
 from vlab.vmm.paging.tables import TableTree
 from vlab.vmm.story import shutdown_story
+from vlab.vmm.tenant import Parts
 
 
 class BareMachine(Monitor):
@@ -32,17 +29,15 @@ class BareMachine(Monitor):
     name: ClassVar[str] = "none"
     paging_name = "direct"
 
-    def __init__(
-        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder)
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
         self._add_windows()
-        self._bus = NestedTables(TableTree(machine), memory)
+        self._bus = NestedTables(TableTree(self.machine, "tables of the bus"), self.memory)
         self._nothing = self._window(
             lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
         )
         self._identity = Identity()
-        self._device_bus = DeviceBus(board.memory_windows, memory)
+        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
 
     def _take_processor(self, *, first: bool) -> None:
         processor = self.processor

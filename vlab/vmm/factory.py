@@ -29,6 +29,7 @@ from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.paravirtual import header, start
 from vlab.vmm.paravirtual.header import Header
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
+from vlab.vmm.tenant import Parts
 
 CLOCKS: Final = ("deterministic", "realtime")
 OVERHEAD: Final = 16 << 20
@@ -128,7 +129,7 @@ def build(
             clock = _clock(settings.clock, machine)
             board = Board(clock, memory.ram, disk=_disk(loaded.disk), epoch=_epoch(settings.clock))
             recorder = Recorder(REASONS, level=settings.trace, capacity=settings.trace_capacity)
-            monitor = monitors.make(monitor_name, paging, machine, memory, board, clock, recorder)
+            monitor = monitors.make(monitor_name, paging, Parts(machine, memory, board, clock, recorder))
         except BaseException:
             memory.close()
             raise

@@ -18,25 +18,22 @@ from vlab.isa.permission_maps import IOPM_SIZE, MSRPM_SIZE
 from vlab.isa.state import CpuState
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.isa.vmcb import EventInjection, InterceptMisc1, InterceptMisc2, VmcbControl, VmcbSave
-from vlab.machine.clock import Clock
 from vlab.machine.faults import Event, EventKind
-from vlab.machine.machine import Machine
 from vlab.machine.memory import PAGE
 from vlab.machine.processor import STOPPED
 from vlab.machine.registers import INHIBIT, RIP
 from vlab.machine.svm import event_of, injection_of, write_save_area
-from vlab.trace.recorder import Origin, Recorder
+from vlab.trace.recorder import Origin
 from vlab.vmm import device_access, exits
-from vlab.vmm.board import Board
 from vlab.vmm.device_bus import DeviceBus
 from vlab.vmm.exiting import ExitingMonitor
 from vlab.vmm.exits import CODE, HardwareExit
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.redelivery import Redelivery
 from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.svm_decode import DECODERS, ends_block
+from vlab.vmm.tenant import Parts
 from vlab.vmm.verdicts import IDLE, RESUME, End, Inject, Verdict
 from vlab.vmm.virtual_cpu import REFUSED_MSRS, virtual_identity
 
@@ -77,28 +74,21 @@ class HardwareMonitor(ExitingMonitor):
 
     name: ClassVar[str] = "hardware"
 
-    def __init__(
-        self,
-        machine: Machine,
-        memory: GuestMemory,
-        board: Board,
-        clock: Clock,
-        recorder: Recorder,
-        paging: PagingStrategy,
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder)
+    def __init__(self, parts: Parts, paging: PagingStrategy) -> None:
+        super().__init__(parts)
         self.paging = paging
         self.paging_name = paging.name
         self.identity = virtual_identity()
         self._add_windows()
         paging.attach(self)
-        self.vmcb = machine.frames.allocate(PAGE)
-        self._maps = machine.frames.allocate(IOPM_SIZE + MSRPM_SIZE)
+        machine = self.machine
+        self.vmcb = machine.frames.allocate(PAGE, use="VMCB")
+        self._maps = machine.frames.allocate(IOPM_SIZE + MSRPM_SIZE, use="permission maps")
         self._fill_vmcb()
         self._words = machine.memory.bytes[self.vmcb : self.vmcb + PAGE].cast("Q")
         self._file = self.processor.engine.bytes
         self._name_handlers(_HANDLER_NAMES, self.core)
-        self._device_bus = DeviceBus(board.memory_windows, memory)
+        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
         self._redelivery = Redelivery(self.processor, self.guest_state)
 
     # --- set-up -------------------------------------------------------------------------------------------
@@ -143,8 +133,15 @@ class HardwareMonitor(ExitingMonitor):
 
     def nested_paging(self) -> PagingControls | None:
         """The nested tables, when the VMCB has nested paging on and the guest's own tables are above them."""
+        return self._nested() if self.guest_paging() == self.core.paging else None
+
+    def fence_paging(self) -> PagingControls | None:
+        """The nested tables, when there are shadow tables above them."""
+        return self._nested() if self.guest_paging() != self.core.paging else None
+
+    def _nested(self) -> PagingControls | None:
         control = VmcbControl(self.machine.memory.bytes, self.vmcb)
-        if not control.nested_ctl & 1 or self.guest_paging() != self.core.paging:
+        if not control.nested_ctl & 1:
             return None
         return PagingControls(PagingMode.LONG, int(control.nested_cr3), nxe=True, wp=True)
 

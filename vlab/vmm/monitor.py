@@ -14,18 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Final, TypeVar
 
 from vlab.isa.state import CpuState
-from vlab.machine.clock import FOREVER, Clock, DeterministicClock
-from vlab.machine.machine import Machine
+from vlab.machine.clock import FOREVER, DeterministicClock
 from vlab.machine.msrs import ModelSpecificRegisters
 from vlab.trace.events import Kind
-from vlab.trace.recorder import Recorder
 from vlab.vmm.bell import Bell
-from vlab.vmm.board import Board
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.silent import Silent
 from vlab.vmm.stop import Stop, StopKind
 from vlab.vmm.story import halted_story, reset_story
-from vlab.vmm.tenant import Tenant
+from vlab.vmm.tenant import Parts, Tenant
 from vlab.vmm.ticker import Ticker
 
 T = TypeVar("T")
@@ -57,11 +53,9 @@ class Monitor(Tenant):
     paging_name: str
     silent: Sequence[Silent] = ()
 
-    def __init__(
-        self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock, recorder: Recorder
-    ) -> None:
-        super().__init__(machine, memory, board, clock)
-        self.recorder = recorder
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        board = self.board
         self.halted = False
         self.closed = False
         self.interrupts_delivered = 0

@@ -6,19 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 from vlab.errors import UnusableInput
-from vlab.machine.clock import Clock
-from vlab.machine.machine import Machine
-from vlab.trace.recorder import Recorder
 from vlab.vmm.bare import BareMachine
-from vlab.vmm.board import Board
 from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
+from vlab.vmm.tenant import Parts
 from vlab.vmm.translation.monitor import BinaryTranslation
 from vlab.vmm.trap_emulate import TrapAndEmulate
 
@@ -70,27 +66,19 @@ def choose(monitor: str, paging: str | PagingStrategy | None) -> tuple[str, str 
     return monitor, paging
 
 
-def make(
-    monitor: str,
-    paging: str | PagingStrategy,
-    machine: Machine,
-    memory: GuestMemory,
-    board: Board,
-    clock: Clock,
-    recorder: Recorder,
-) -> Monitor:
+def make(monitor: str, paging: str | PagingStrategy, parts: Parts) -> Monitor:
     """Make the monitor for a checked choice."""
     if monitor == "none":
-        return BareMachine(machine, memory, board, clock, recorder)
+        return BareMachine(parts)
     if monitor == "paravirtual" and paging == "direct":
-        return ParavirtualMonitor(machine, memory, board, clock, recorder)
+        return ParavirtualMonitor(parts)
     strategy = PAGING[paging]() if isinstance(paging, str) else paging
     if monitor == "hardware":
-        return HardwareMonitor(machine, memory, board, clock, recorder, strategy)
+        return HardwareMonitor(parts, strategy)
     if not isinstance(strategy, ShadowPaging):
         raise UnusableInput(
             f"paging: {strategy.name!r} cannot serve the monitor {monitor}; derive it from ShadowPaging"
         )
     if monitor == "paravirtual":
-        return ParavirtualMonitor(machine, memory, board, clock, recorder, strategy)
-    return _DEPRIVILEGED[monitor](machine, memory, board, clock, recorder, strategy)
+        return ParavirtualMonitor(parts, strategy)
+    return _DEPRIVILEGED[monitor](parts, strategy)

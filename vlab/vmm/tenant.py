@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from dataclasses import replace
+from typing import NamedTuple, TypeVar
 
 from vlab.errors import UnusableInput
 from vlab.isa.paging import PagingControls
@@ -18,15 +19,27 @@ from vlab.machine.clock import Clock, DeterministicClock
 from vlab.machine.machine import Machine, Read, Write
 from vlab.machine.processor import Processor
 from vlab.machine.register_image import RegisterImage
+from vlab.trace.recorder import Recorder
+from vlab.vmm.address_space import MOST, AddressSpace, map_space
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
-from vlab.vmm.walks import GuestWalk, walk_guest
+from vlab.vmm.walks import GuestWalk, ShadowWalk, walk_guest, walk_shadow
 
 T = TypeVar("T")
 
 
 def _state(processor: Processor) -> CpuState:
     return processor.core.state()
+
+
+class Parts(NamedTuple):
+    """What a virtual machine is made of, but for its monitor."""
+
+    machine: Machine
+    memory: GuestMemory
+    board: Board
+    clock: Clock
+    recorder: Recorder
 
 
 class Tenant(ABC):
@@ -36,13 +49,10 @@ class Tenant(ABC):
     the processor, None before the first time.
     """
 
-    def __init__(self, machine: Machine, memory: GuestMemory, board: Board, clock: Clock) -> None:
-        self.machine = machine
-        self.memory = memory
-        self.board = board
-        self.clock = clock
-        self.processor = machine.processor
-        self.core = machine.processor.core
+    def __init__(self, parts: Parts) -> None:
+        self.machine, self.memory, self.board, self.clock, self.recorder = parts
+        self.processor = self.machine.processor
+        self.core = self.processor.core
         self.in_guest = False
         self.registers: RegisterImage | None = None
         self._windows: list[int] = []
@@ -101,15 +111,56 @@ class Tenant(ABC):
         """The nested tables that are under the guest's, None without."""
         return None
 
-    def walk(self, linear: int) -> GuestWalk:
-        """Walk the guest's tables for a linear address, and the nested ones."""
+    def fence_paging(self) -> PagingControls | None:
+        """The nested tables that keep a guest on shadow tables in, None without."""
+        return None
 
-        def look(_processor: object) -> GuestWalk:
-            return walk_guest(
-                linear, self.guest_paging(), self._read_guest, self.nested_paging(), self.machine.memory.read
-            )
+    def guest_physical(self, address: int) -> int:
+        """Give the guest-physical address that an address in the guest's tables stands for."""
+        return address
+
+    def walk(self, linear: int) -> GuestWalk:
+        """Walk the guest's tables for a linear address, and the nested ones or the shadow's."""
+        return self.on_processor(lambda _processor: self._walk(linear))
+
+    def _walk(self, linear: int) -> GuestWalk:
+        found = walk_guest(
+            linear,
+            self.guest_paging(),
+            self._read_guest,
+            self.nested_paging(),
+            self.machine.memory.read,
+            lambda gpa: self.memory.host_address(self.guest_physical(gpa)),
+        )
+        backing = ""
+        if found.physical is not None:
+            region = self.memory.find(self.guest_physical(found.physical))
+            backing = "" if region is None else region.backing.value
+        return replace(found, backing=backing, shadow=self._walk_shadow(linear))
+
+    def _walk_shadow(self, linear: int) -> ShadowWalk | None:
+        """Walk by the processor's own CR3, where that is not the guest's."""
+        real, memory = self.core.paging, self.memory
+        if real == self.guest_paging():
+            return None
+        found = walk_shadow(linear, real, self.fence_paging(), self.machine.memory.read)
+        own = found.host is None or any(
+            0 <= found.host - region.hpa < region.size for region in memory.regions()
+        )
+        return replace(found, foreign=not own)
+
+    def address_space(self, most: int = MOST) -> AddressSpace:
+        """Give all that the guest's tables map, in at most so many ranges."""
+
+        def look(_processor: object) -> AddressSpace:
+            return map_space(self.guest_paging(), self._guest_table, self.guest_physical, self.memory, most)
 
         return self.on_processor(look)
+
+    def _guest_table(self, address: int, size: int) -> bytes | None:
+        """Read a whole table of the guest's; None where no memory is."""
+        hpa = self.memory.host_address(self.guest_physical(address))
+        return None if hpa is None else self.machine.memory.read_bytes(hpa, size)
 
     def _read_guest(self, gpa: int, size: int) -> int:
         hpa = self.memory.host_address(gpa)

@@ -13,18 +13,14 @@ from typing import ClassVar
 
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
-from vlab.machine.clock import Clock
 from vlab.machine.faults import CpuFault
-from vlab.machine.machine import Machine
-from vlab.trace.recorder import Recorder
-from vlab.vmm.board import Board
 from vlab.vmm.deprivileged.audit import CODES, Audit, in_virtual_8086_mode
 from vlab.vmm.deprivileged.decode import decode
 from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import code_bits
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.stop import Stop, StopKind
+from vlab.vmm.tenant import Parts
 from vlab.vmm.verdicts import Inject
 
 _GONE_WRONG = (StopKind.TRIPLE_FAULT, StopKind.FAILED, StopKind.HALTED, StopKind.RESET)
@@ -37,16 +33,8 @@ class TrapAndEmulate(DeprivilegedMonitor):
     name: ClassVar[str] = "trap-emulate"
     watched: ClassVar[frozenset[int]] = CODES
 
-    def __init__(
-        self,
-        machine: Machine,
-        memory: GuestMemory,
-        board: Board,
-        clock: Clock,
-        recorder: Recorder,
-        paging: ShadowPaging,
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder, paging)
+    def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
+        super().__init__(parts, paging)
         self.audit = Audit(self.processor, self.cpu)
         self.silent = self.audit.kept
 

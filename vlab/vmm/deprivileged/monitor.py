@@ -17,27 +17,23 @@ from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
 from vlab.machine import registers as reg
-from vlab.machine.clock import Clock
 from vlab.machine.delivery import Shutdown, deliver
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
 from vlab.machine.instructions import software_interrupt
-from vlab.machine.machine import Machine
 from vlab.machine.mmu import NestedFault
 from vlab.machine.msrs import ModelSpecificRegisters
-from vlab.trace.recorder import Recorder
 from vlab.vmm import device_access, exits
-from vlab.vmm.board import Board
 from vlab.vmm.deprivileged.emulator import Emulator
 from vlab.vmm.deprivileged.sites import Action, Trapped
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.device_bus import DeviceBus
 from vlab.vmm.exits import Exit
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.story import failed_story, shutdown_story
 from vlab.vmm.svm_decode import ends_block
+from vlab.vmm.tenant import Parts
 from vlab.vmm.trapping import TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
@@ -70,16 +66,8 @@ class DeprivilegedMonitor(TrappingMonitor):
     core_type: ClassVar[type[VirtualCore]] = VirtualCore
     actions: ClassVar[Mapping[Sensitive, Action]] = {}
 
-    def __init__(
-        self,
-        machine: Machine,
-        memory: GuestMemory,
-        board: Board,
-        clock: Clock,
-        recorder: Recorder,
-        paging: ShadowPaging,
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder)
+    def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
+        super().__init__(parts)
         self.paging = paging
         self.paging_name = paging.name
         self._add_windows()
@@ -89,7 +77,7 @@ class DeprivilegedMonitor(TrappingMonitor):
         self.msrs.on_apic_base = self.apic_base_written
         self.identity = Identity()
         self.emulator = Emulator(self.processor, self.cpu, paging, self.msrs, more=self.actions)
-        self._device_bus = DeviceBus(board.memory_windows, memory)
+        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
         self._trapped: Trapped | None = None
         self._name_handlers(_HANDLER_NAMES, self.cpu)
 

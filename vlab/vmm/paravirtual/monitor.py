@@ -15,16 +15,11 @@ from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector, has_error_code
-from vlab.machine.clock import Clock
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.identity import Identity
 from vlab.machine.instructions import software_interrupt
-from vlab.machine.machine import Machine
-from vlab.trace.recorder import Recorder
 from vlab.vmm import exits
-from vlab.vmm.board import Board
 from vlab.vmm.exits import Exit
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paravirtual.direct import DirectTables
@@ -37,6 +32,7 @@ from vlab.vmm.paravirtual.space import GuestSpace
 from vlab.vmm.paravirtual.tables import GuestTables
 from vlab.vmm.paravirtual.traps import Traps
 from vlab.vmm.story import failed_story, shutdown_story
+from vlab.vmm.tenant import Parts
 from vlab.vmm.trapping import PHYSICAL_INTERRUPT, TrappingMonitor
 from vlab.vmm.verdicts import RESUME, End, Inject, Verdict
 
@@ -59,25 +55,18 @@ class ParavirtualMonitor(TrappingMonitor):
 
     name: ClassVar[str] = "paravirtual"
 
-    def __init__(
-        self,
-        machine: Machine,
-        memory: GuestMemory,
-        board: Board,
-        clock: Clock,
-        recorder: Recorder,
-        paging: ShadowPaging | None = None,
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder)
+    def __init__(self, parts: Parts, paging: ShadowPaging | None = None) -> None:
+        super().__init__(parts)
         self.identity = Identity()
-        memory.make_plain()
+        machine = self.machine
+        self.memory.make_plain()
         self.tables: GuestTables = (
-            DirectTables(machine, memory) if paging is None else ShadowedTables(self, paging)
+            DirectTables(machine, self.memory) if paging is None else ShadowedTables(self, paging)
         )
         self.paging_name = self.tables.name
         self.space = GuestSpace(machine.memory, self.tables)
         self.traps = Traps(self.core, self.space)
-        self.events = Events(board, self.raise_event)
+        self.events = Events(self.board, self.raise_event)
         self.shared = SharedInfo(bytearray(SharedInfo.SIZE))
         self._offer = False
         names = _HANDLER_NAMES if paging is None else _HANDLER_NAMES | {exits.PageFault: "paging"}
@@ -112,9 +101,13 @@ class ParavirtualMonitor(TrappingMonitor):
         """What steers the walk of the guest's own tables."""
         return self.tables.controls()
 
+    def guest_physical(self, address: int) -> int:
+        """The guest's tables hold machine addresses."""
+        return address - self.tables.base
+
     def _read_guest(self, gpa: int, size: int) -> int:
         """Read for an onlooker: the guest's tables hold machine addresses."""
-        return super()._read_guest(gpa - self.tables.base, size)
+        return super()._read_guest(self.guest_physical(gpa), size)
 
     def _memory_map_changed(self) -> None:
         """Nothing to do: this guest reaches no A20 gate, and its memory has no holes."""

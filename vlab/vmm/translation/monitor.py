@@ -16,22 +16,18 @@ from vlab.isa.paging import Fault
 from vlab.isa.sensitive import Sensitive
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
-from vlab.machine.clock import Clock
 from vlab.machine.code_reader import CodeReader
 from vlab.machine.faults import CpuFault
-from vlab.machine.machine import Machine
 from vlab.machine.mmu import NestedFault
-from vlab.trace.recorder import Recorder
 from vlab.vmm import arrival, device_access, exits, mmio
-from vlab.vmm.board import Board
 from vlab.vmm.deprivileged import near, stores
 from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
 from vlab.vmm.deprivileged.sites import Action
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.exits import Exit
-from vlab.vmm.guest_memory import GuestMemory
 from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
+from vlab.vmm.tenant import Parts
 from vlab.vmm.translation import accesses
 from vlab.vmm.translation.blocks import CallOut, Link, Stub
 from vlab.vmm.translation.code_cache import GATES
@@ -63,21 +59,15 @@ class BinaryTranslation(DeprivilegedMonitor):
     actions: ClassVar[Mapping[Sensitive, Action]] = {**stores.ACTIONS, **near.ACTIONS}
     cpu: TranslatedCore
 
-    def __init__(
-        self,
-        machine: Machine,
-        memory: GuestMemory,
-        board: Board,
-        clock: Clock,
-        recorder: Recorder,
-        paging: ShadowPaging,
-    ) -> None:
-        super().__init__(machine, memory, board, clock, recorder, paging)
-        space, processor = paging.space, self.processor
-        self.translations = Translations(machine, self.cpu, self.emulator, space, paging.registers)
+    def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
+        super().__init__(parts, paging)
+        space, processor, memory = paging.space, self.processor, self.memory
+        self.translations = Translations(self.machine, self.cpu, self.emulator, space, paging.registers)
         self.window = self.translations.window
         self.faulting = accesses.Faulting()
-        self._memory_bus = accesses.MemoryBus(board.memory_windows, memory, space, self.translations.source)
+        self._memory_bus = accesses.MemoryBus(
+            self.board.memory_windows, memory, space, self.translations.source
+        )
         self._reader = processor.code
         self._guest_reader = CodeReader(self.cpu, processor.memory, self.cpu.mmu)
         self._guest_reader.exact = True
