@@ -83,10 +83,16 @@ def test_the_realtime_clock_follows_the_wall_however_busy_the_guest_is(
         code = timer(then=then, hertz=hertz)
         with vlab.VM(guest(tmp_path, code), memory="4M", clock="realtime", monitor=monitor) as vm:
             vm.run(timeout=0.1)
-            ticks, started = word(vm, TICKS), time.monotonic()
-            vm.run(timeout=0.5)
-            seconds, ticks = time.monotonic() - started, word(vm, TICKS) - ticks
-            assert 0.5 * hertz * seconds < ticks < 1.15 * hertz * seconds + 2
+            rates = []
+            for _ in range(4):  # other programs may have had the processor
+                ticks, started = word(vm, TICKS), time.monotonic()
+                vm.run(timeout=0.5)
+                seconds, ticks = time.monotonic() - started, word(vm, TICKS) - ticks
+                rates.append(ticks / seconds)
+                assert ticks < 1.15 * hertz * seconds + 2
+                if rates[-1] > 0.5 * hertz:
+                    break
+            assert rates[-1] > 0.5 * hertz, rates
 
 
 def test_time_stands_still_while_the_guest_does_not_run(tmp_path: Path) -> None:
