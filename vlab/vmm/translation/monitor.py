@@ -233,19 +233,21 @@ class BinaryTranslation(DeprivilegedMonitor):
         found = cpu.mmu.look(address, cpu.paging)
         if isinstance(found, Fault) or not source.covers(gfn := found.physical >> 12):
             return None
+        position = self.crossing.left
+        assert position is not None
+        # Code that writes beside itself would be translated, protected and written to for ever.
+        beside = any(page.gfn == gfn for page in position.block.pages)
         code = self.processor.fetch()
         operand = accesses.operand_of(code, cpu)
-        if operand is not None and operand[0] == address and source.is_patched(gfn):
+        if (source.is_patched(gfn) or beside) and operand is not None and operand[0] == address:
             gpa = accesses.reach(cpu, address, write=True)
             outcome = mmio.emulate(cpu, code, gpa, self._memory_bus)
             if isinstance(outcome, mmio.Done | mmio.Faulted):
                 if isinstance(outcome, mmio.Done):
                     self._note_persistent()
                 return device_access.settle(self.processor, cpu, outcome)
-        position = self.crossing.left
-        assert position is not None
-        if any(page.gfn == gfn for page in position.block.pages):
-            source.loosen(gfn)  # it would be translated, protected and written to for ever
+        if beside:
+            source.loosen(gfn)
         return None
 
     def _access(self, address: int, write: bool) -> Verdict:
