@@ -119,3 +119,12 @@ def test_allocations_never_overlap_and_nothing_is_lost(requests: list[tuple[int,
     for address in frames.allocated:
         frames.free(address)
     assert frames.largest == 64 * PAGE
+
+
+def test_what_frames_are_for_is_told_while_they_are_taken() -> None:
+    frames = FrameAllocator(0, 16 * PAGE)
+    first, second = frames.allocate(use="RAM"), frames.allocate()
+    assert frames.uses == {first: "RAM"}
+    frames.free(first)
+    frames.free(second)
+    assert frames.uses == {}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import vlab
 from vlab.isa.paging import Fault, PagingControls, PagingMode, Translation
-from vlab.vmm.walks import walk_guest
+from vlab.vmm.walks import walk_guest, walk_shadow
 
 P, W, U, LARGE = 1, 2, 4, 0x80
 ALL = P | W | U
@@ -117,3 +118,61 @@ def test_a_frame_that_the_nested_tables_do_not_map_has_no_host_address(memory: M
     assert (walk.physical, walk.host) == (0x7777_0678, None)
     assert "host-physical" not in str(walk)
     assert "nothing" in str(walk)
+
+
+def test_the_result_of_each_nested_walk_is_kept(memory: Memory) -> None:
+    nested = nested_identity(memory, 3)
+    controls = guest(memory, 4, frame=0x7777_0000)
+    walk = walk_guest(
+        LINEAR, controls, lambda gpa, size: memory.read(memory.BASE + gpa, size), nested, memory.read
+    )
+    sizes = [reference.nested_result.page_size for reference in walk.references]  # type: ignore[union-attr]
+    assert sizes == [2 << 20] * 4
+    assert isinstance(walk.last_result, Fault)
+    assert "is not present" in walk.last_result.why
+
+
+def test_what_is_behind_an_address_is_asked_where_no_nested_tables_say_it(memory: Memory) -> None:
+    controls = guest(memory, 4, frame=0x20000)
+    walk = walk_guest(
+        LINEAR, controls, lambda gpa, size: memory.read(memory.BASE + gpa, size), None, memory.read,
+        lambda gpa: gpa + memory.BASE,
+    )  # fmt: skip
+    assert (walk.physical, walk.host) == (0x20678, memory.BASE + 0x20678)
+
+
+def test_a_shadow_walk_goes_by_the_real_tables_and_through_the_fence(memory: Memory) -> None:
+    real = guest(memory, 4, frame=0x20000)
+    fence = nested_identity(memory, 4)
+    found = walk_shadow(LINEAR, real, fence, memory.read)
+    assert found.fenced
+    assert found.steps[0].table == memory.BASE + 0x8000
+    assert found.host == memory.BASE + 0x20678
+    missing = walk_shadow(LINEAR + 0x1000, real, fence, memory.read)
+    assert isinstance(missing.result, Fault)
+    assert f"Pte at {missing.steps[-1].entry_address:#x} is not present" in missing.result.why
+    assert missing.steps[-1].entry_address > memory.BASE
+
+
+@pytest.mark.parametrize("monitor", ["hardware", "binary-translation"])
+def test_a_guest_on_shadow_tables_has_both_walks(monitor: str) -> None:
+    with vlab.VM("wren", monitor=monitor, paging="shadow") as vm:
+        vm.run(until="$ ", timeout=30)
+        walk = vm.walk(0x400000)
+        assert walk.shadow is not None
+        assert walk.shadow.fenced == (monitor == "hardware")
+        assert walk.shadow.host == walk.host
+        assert not walk.shadow.foreign
+        assert walk.backing == "RAM"
+        assert walk.memory_references == len(walk.shadow.steps)
+        assert "the processor walks shadow tables" in str(walk)
+        assert vm.walk(0xFEC0_0000).backing == ""
+
+
+def test_a_guest_has_a_shadow_under_shadow_paging_alone() -> None:
+    with vlab.VM("hello", paging="nested") as vm:
+        assert vm.walk(0x7C00).shadow is None
+    with vlab.VM("hello", monitor="none") as vm:
+        assert vm.walk(0x7C00).shadow is None
+        assert vm.walk(0xFEE0_0000).backing == "device window"
+        assert vm.walk(0x9000_0000).host is None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request
+    from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Request, WebSocket
 
 SCREENS: Final = os.environ.get("VLAB_SCREENS")
 """A folder for pictures of what was seen."""
@@ -93,10 +93,14 @@ class Server:
         settings.mkdir(parents=True)
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(_QUIET))
         (folder / "notebooks").mkdir()
+        extensions = folder / "share" / "labextensions"  # the checkout's own comes before an installed one
+        extensions.mkdir(parents=True)
+        (extensions / "vlab").symlink_to(_REPOSITORY / "vlab" / "jupyter" / "labextension")
         own = {
             "JUPYTER_CONFIG_DIR": folder / "config", "JUPYTERLAB_SETTINGS_DIR": folder / "settings",
             "JUPYTERLAB_WORKSPACES_DIR": folder / "workspaces", "IPYTHONDIR": folder / "ipython",
             "JUPYTER_RUNTIME_DIR": folder / "runtime", "PYTHONPATH": _REPOSITORY,
+            "JUPYTER_PATH": folder / "share",
         }  # fmt: skip
         line = [
             sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
@@ -131,12 +135,23 @@ class Server:
 
 
 class Notebook:
-    """A notebook that is open in a page. ``problems``: errors in the page, requests that left the server."""
+    """A notebook that is open in a page.
+
+    ``problems``: errors in the page, requests that left the server. ``received``: bytes from the kernel.
+    """
 
     def __init__(self, page: Page, name: str) -> None:
         self.page = page
         self.name = name
         self.problems: list[str] = []
+        self.received = 0
+        page.on("websocket", self._opened)
+
+    def _opened(self, socket: WebSocket) -> None:
+        def count(frame: str | bytes) -> None:
+            self.received += len(frame)
+
+        socket.on("framereceived", count)
 
     @property
     def outputs(self) -> Locator:
@@ -154,6 +169,15 @@ class Notebook:
     def run_all(self, timeout: float = 90) -> None:
         """Run all cells and wait until the kernel is idle, for at most so many seconds."""
         self.command("notebook:run-all-cells")
+        self.page.wait_for_timeout(200)
+        self.idle(timeout)
+
+    def run(self, index: int, timeout: float = 240) -> None:
+        """Run one cell and wait until the kernel is idle, for at most so many seconds."""
+        self.page.evaluate(
+            "(index) => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = index; }", index
+        )
+        self.command("notebook:run-cell")
         self.page.wait_for_timeout(200)
         self.idle(timeout)
 
@@ -215,18 +239,27 @@ class Browser:
             "nbformat": 4, "nbformat_minor": 5,
         }  # fmt: skip
         (self.server.folder / "notebooks" / name).write_text(json.dumps(content))
+        with self.page(name) as found:
+            page = found.page
+            page.goto(f"{self.server.url}/lab/tree/{name}?reset")
+            page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
+            page.evaluate(_READY)
+            try:
+                yield found
+            finally:
+                page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
+
+    @contextmanager
+    def page(self, name: str = "") -> Iterator[Notebook]:
+        """Give an empty page, for whatever JupyterLab can show; fails if the page had a problem."""
         page = self.context.new_page()
         page.set_viewport_size({"width": 1280, "height": 900})
         found = Notebook(page, name)
         _listen(page, self.server.url, found.problems)
-        page.goto(f"{self.server.url}/lab/tree/{name}?reset")
-        page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
-        page.evaluate(_READY)
         try:
             yield found
             assert not found.problems, "\n".join(found.problems)
         finally:
-            page.evaluate("() => window.jupyterapp.shell.currentWidget?.sessionContext?.shutdown()")
             page.close()
 
 
@@ -240,7 +273,7 @@ def _listen(page: Page, url: str, problems: list[str]) -> None:
             problems.append(f"console: {message.text}")
 
     def failed(error: Any) -> None:
-        problems.append(f"page error: {error}")
+        problems.append(f"page error: {error} {error.stack}")
 
     page.on("request", asked)
     page.on("console", said)

@@ -93,12 +93,13 @@ class FrameAllocator:
     def __init__(self, start: int, end: int) -> None:
         self._free: list[tuple[int, int]] = [(start, end)]
         self._taken: dict[int, int] = {}
+        self._uses: dict[int, str] = {}
         self._guard = threading.RLock()  # one guest may be loaded while another one runs
 
-    def allocate(self, size: int = PAGE, align: int = PAGE) -> int:
+    def allocate(self, size: int = PAGE, align: int = PAGE, use: str = "") -> int:
         """Give the address of ``size`` bytes (rounded up to pages) at a multiple of ``align``.
 
-        Raises UnusableInput when no run is long enough.
+        use: what they are for, as onlookers are told. Raises UnusableInput when no run is long enough.
         """
         size = -(-size // PAGE) * PAGE
         with self._guard:
@@ -108,6 +109,8 @@ class FrameAllocator:
                     rest = [(start, first), (first + size, end)]
                     self._free[place : place + 1] = [run for run in rest if run[0] < run[1]]
                     self._taken[first] = size
+                    if use:
+                        self._uses[first] = use
                     return first
         raise UnusableInput(
             f"memory: the machine has no free run of {size >> 10} KiB (largest: {self.largest >> 10} KiB); "
@@ -119,6 +122,7 @@ class FrameAllocator:
         with self._guard:
             if address not in self._taken:
                 raise ValueError(f"free({address:#x}): no allocation starts there")
+            self._uses.pop(address, None)
             self._free.append((address, address + self._taken.pop(address)))
             self._free.sort()
             merged: list[tuple[int, int]] = []
@@ -138,3 +142,8 @@ class FrameAllocator:
     def allocated(self) -> dict[int, int]:
         """What is handed out: address -> size in bytes."""
         return dict(self._taken)
+
+    @property
+    def uses(self) -> dict[int, str]:
+        """What that is for, as far as it was said: address -> words."""
+        return dict(self._uses)

@@ -58,7 +58,7 @@ class GuestMemory:
     def __init__(self, machine: Machine, size: int) -> None:
         self._machine = machine
         self.size: Final = size
-        self.hpa: Final = machine.frames.allocate(size, LARGE_PAGE)
+        self.hpa: Final = machine.frames.allocate(size, LARGE_PAGE, use="RAM")
         self.ram: memoryview = machine.memory.bytes[self.hpa : self.hpa + size]
         machine.memory.zero(self.hpa, size)  # frames of tables and VMCBs come back as they were
         # No expansion ROMs: their space reads as ones. Kernels scan it byte by byte, so it is memory, not

@@ -10,7 +10,13 @@ from vlab.errors import UnusableInput
 
 #: What is displayed as what: module and name of the type, module and name of its view.
 VIEWS: Final[dict[tuple[str, str], tuple[str, str]]] = {
+    ("vlab.session", "VM"): ("vlab.widgets.dashboard", "dashboard_of"),
     ("vlab.devices.vga_text", "VgaText"): ("vlab.widgets.screen", "Screen"),
+    ("vlab.vmm.devices", "Devices"): ("vlab.widgets.board", "Board"),
+    ("vlab.trace.exits", "Exits"): ("vlab.widgets.exits_view", "ExitsView"),
+    ("vlab.trace.file", "TraceFile"): ("vlab.widgets.exits_view", "ExitsView"),
+    ("vlab.vmm.translation.statistics", "Statistics"): ("vlab.widgets.translation_view", "TranslationView"),
+    ("vlab.vmm.walks", "GuestWalk"): ("vlab.widgets.page_walk", "PageWalk"),
 }
 
 
@@ -28,7 +34,10 @@ def _owner(value: object) -> object:
     """Find the VM that a part such as ``vm.exits`` belongs to, for a view that follows it."""
     from vlab.session import open_vms
 
-    return next((vm for vm in open_vms() if value is vm.exits or value is vm.screen), None)
+    for vm in open_vms():
+        if value is vm.exits or value is vm.screen or value is vm.devices:
+            return vm
+    return None
 
 
 def register(formatter: Any) -> None:

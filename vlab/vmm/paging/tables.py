@@ -14,10 +14,14 @@ _FRAME: Final = Pte.FRAME.mask
 
 
 class TableTree:
-    """A 4-level tree whose tables are host frames. ``root``: host-physical address of the top table."""
+    """A 4-level tree whose tables are host frames. ``root``: host-physical address of the top table.
 
-    def __init__(self, machine: Machine) -> None:
+    use: what the frames are for, as onlookers are told.
+    """
+
+    def __init__(self, machine: Machine, use: str = "nested tables") -> None:
         self._machine = machine
+        self._use = use
         self._words = machine.memory.bytes.cast("Q")
         self._tables: list[int] = []
         self.root: Final = self.new_table()
@@ -29,7 +33,7 @@ class TableTree:
 
     def new_table(self) -> int:
         """Take a frame for a table and clear it."""
-        table = self._machine.frames.allocate(PAGE)
+        table = self._machine.frames.allocate(PAGE, use=self._use)
         self._machine.memory.zero(table, PAGE)
         self._tables.append(table)
         return table

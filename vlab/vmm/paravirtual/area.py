@@ -36,7 +36,7 @@ class MonitorArea:
 
     def __init__(self, machine: Machine, *, entry_size: int) -> None:
         self._machine = machine
-        self.table: Final = machine.frames.allocate(2 * PAGE)
+        self.table: Final = machine.frames.allocate(2 * PAGE, use="descriptor table, and its page table")
         page = self.table + PAGE
         machine.memory.zero(self.table, 2 * PAGE)
         machine.memory.write(self.table, entry_size, page | _PRESENT)

@@ -33,7 +33,7 @@ class CodeCache:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self.hpa: Final = machine.frames.allocate(SIZE)
+        self.hpa: Final = machine.frames.allocate(SIZE, use="translation cache")
         self._bytes = machine.memory.bytes[self.hpa : self.hpa + SIZE]
         self.used = 0
         self.gates_used = 0

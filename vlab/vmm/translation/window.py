@@ -91,7 +91,7 @@ class Window:
         registers.withheld_cr4 = _SUPERVISOR
         self._processor: Processor = machine.processor
         self._words = machine.memory.bytes.cast("Q")
-        self._tables: Final = machine.frames.allocate(_TABLES * PAGE)
+        self._tables: Final = machine.frames.allocate(_TABLES * PAGE, use="tables of the translation window")
         self._map()
         self.open = False
         self.gates_open = False
