@@ -9,6 +9,7 @@ vm.walk(0xffffffff81000000)
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.trace.recorder import Level
 from vlab.vmm import arguments, factory, guest_code, snapshot_file
+from vlab.vmm.address_space import MOST, AddressSpace
 from vlab.vmm.checkpoints import Checkpoints
 from vlab.vmm.console import Console
 from vlab.vmm.history import History, check_clock
@@ -46,6 +48,7 @@ __all__ = ["VM", "Machine", "Stop", "StopKind", "open_vms"]
 Until = str | Callable[["VM"], bool] | None
 
 _made: weakref.WeakSet[VM] = weakref.WeakSet()
+_ordinals = itertools.count()
 
 
 class VM(Facts):
@@ -111,6 +114,7 @@ class VM(Facts):
         self._wire()
         self._finalizer = weakref.finalize(self, let_go, self._runner, own)
         mind_the_exit()
+        self._ordinal = next(_ordinals)
         _made.add(self)
 
     def _wire(self) -> None:
@@ -178,6 +182,11 @@ class VM(Facts):
     def running(self) -> bool:
         """Whether the guest runs in the background."""
         return self._runner.running
+
+    @property
+    def busy(self) -> bool:
+        """Whether the guest runs at all: in the background, or in a call that has not returned."""
+        return self._runner.busy
 
     def send(self, text: str | bytes) -> None:
         r"""Type into the serial console. Write ``\n`` where you would press Enter."""
@@ -265,6 +274,19 @@ class VM(Facts):
         self._check_open()
         return self._history.step_back()
 
+    def go_to(self, exit_number: int) -> Stop:
+        """Go to the state after an exit, in the past or ahead: 1 is the first, 0 the start.
+
+        Exits of one block can share one stop, such as port accesses; then it is the first stop with at least
+        so many. Raises UnusableInput as ``step_back``, and for what is before the history begins.
+        """
+        self._check_open()
+        exit_number = arguments.whole("exit_number", exit_number, "number of an exit", 0)
+        ahead = self._history.go_to(exit_number)
+        if isinstance(ahead, Stop):
+            return ahead
+        return self.run(exits=ahead)
+
     def run_back(self, predicate: Callable[[ExitEvent], bool]) -> ExitEvent | None:
         """Go back to the state after the latest earlier exit that satisfies ``predicate``; give that exit.
 
@@ -304,11 +326,19 @@ class VM(Facts):
         linear = arguments.linear_address("linear", linear)
         return self._runner.call(lambda: self._monitor.walk(linear))
 
-    def disassemble(self, count: int = 8) -> list[str]:
-        """The next instructions."""
+    def address_space(self, most: int = MOST) -> AddressSpace:
+        """All that the guest's page tables map now, as ranges, of which the first ``most`` are given."""
+        self._check_open()
+        most = arguments.whole("most", most, "number of ranges")
+        return self._runner.call(lambda: self._monitor.address_space(most))
+
+    def disassemble(self, count: int = 8, at: int | None = None) -> list[str]:
+        """The next instructions, or those from ``at`` on, an address like RIP."""
         self._check_open()
         count = arguments.whole("count", count, "number of instructions to show")
-        return self._runner.call(lambda: guest_code.disassemble(self._monitor, count))
+        if at is not None:
+            at = arguments.linear_address("at", at)
+        return self._runner.call(lambda: guest_code.disassemble(self._monitor, count, at))
 
     def state_hash(self) -> str:
         """Digest of the guest: registers and all of its memory. Equal states have equal hashes."""
@@ -362,5 +392,5 @@ def _holds(condition: Callable[[VM], bool], reference: weakref.ref[VM]) -> bool:
 
 
 def open_vms() -> tuple[VM, ...]:
-    """Give the virtual machines of this process that are not closed, in no particular order."""
-    return tuple(vm for vm in tuple(_made) if not vm.closed)
+    """Give the virtual machines of this process that are not closed, in the order of their making."""
+    return tuple(sorted((vm for vm in tuple(_made) if not vm.closed), key=lambda vm: vm._ordinal))

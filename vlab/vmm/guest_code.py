@@ -11,12 +11,14 @@ _MODES_16 = (Mode.REAL, Mode.V86, Mode.PROTECTED16)
 _LONGEST = 15
 
 
-def disassemble(tenant: Tenant, count: int) -> list[str]:
-    """Disassemble the next ``count`` instructions: "0x7c00: hlt".
+def disassemble(tenant: Tenant, count: int, at: int | None = None) -> list[str]:
+    """Disassemble the next ``count`` instructions, or those from ``at`` on: "0x7c00: hlt".
 
     What the monitor's tables hold at the moment does not matter: shadow tables are filled as the guest runs.
     """
     state = tenant.guest_state()
+    if at is not None:
+        state.rip = at
     return lines(state, _read(tenant, state, _LONGEST * count), count)
 
 

@@ -145,6 +145,21 @@ class History:
             there = self._go(self._last_stop_before(here), here)
         return Stop(StopKind.EXPECTED, f"back at the state after exit {there.exits:,}")
 
+    def go_to(self, goal: int) -> Stop | int:
+        """Go back to the state after exit ``goal``; where that is ahead, say how many exits ahead."""
+        self._check("go_to")
+        here = self.position
+        if goal > here.exits:
+            return goal - here.exits
+        first = self.checkpoints.first.position if len(self.checkpoints) else here
+        if goal < first.exits:
+            raise UnusableInput(
+                f"go_to: the history begins after exit {first.exits:,}; exit {goal:,} is before that"
+            )
+        if goal < here.exits or here not in (self._stopped_at, first):
+            here = self._go(goal, here)
+        return Stop(StopKind.EXPECTED, f"at the state after exit {here.exits:,}")
+
     def run_back(self, predicate: Callable[[ExitEvent], bool]) -> ExitEvent | None:
         """Go to the state after the latest earlier exit that satisfies ``predicate``; give that exit.
 

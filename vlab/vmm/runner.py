@@ -37,7 +37,7 @@ class Runner:
     """Runs one monitor. All methods may be called from any thread, and from what the run itself calls.
 
     release: gives the monitor's resources back; called once, when it is closed and does not run any more.
-    ``on_begin``: called at the start of each run.
+    ``on_begin``: called at the start of each run. ``last_stop``: the end of the last one, if it had one.
     """
 
     def __init__(self, monitor: Monitor, release: Callable[[], None]) -> None:
@@ -47,6 +47,7 @@ class Runner:
         self._guard = threading.Lock()
         self._current: _Run | None = None
         self._background: _Run | None = None
+        self.last_stop: Stop | None = None
         self._closing = False
 
     @property
@@ -135,7 +136,7 @@ class Runner:
 
     def _end(self, run: _Run) -> None:
         with self._guard:
-            self._current = None
+            self._current, self.last_stop = None, run.stop
             closing = self._closing
         try:
             if closing:

@@ -64,14 +64,16 @@ def title(words: str) -> Element:
     return node("title", words)
 
 
-def document(width: Number, height: Number, label: str, *children: Element) -> str:
+def document(
+    width: Number, height: Number, label: str, *children: Element, styles: tuple[str, ...] = ()
+) -> str:
     """Make the whole picture, as wide as there is room but no wider than ``width`` pixels.
 
-    label: what a screen reader says of it.
+    label: what a screen reader says of it. styles: sheets that its classes need beside the common one.
     """
     picture = node(
         "svg",
-        node("style", style()),
+        node("style", style(*styles)),
         *children,
         xmlns=NAMESPACE,
         viewBox=f"0 0 {_plain(width)} {_plain(height)}",

@@ -75,7 +75,7 @@ class _Watch:
         vm = self._vm()
         if vm is None or vm.closed:
             return None
-        return vm.virtual_time_ns, vm.exits.total, vm.running, len(vm.console.text)
+        return vm.virtual_time_ns, vm.exits.total, vm.busy, vm.last_stop, len(vm.console.data)
 
 
 def _refresh(views: tuple[Watcher, ...]) -> None:

@@ -117,6 +117,10 @@ class Emulator:
             family in _JUMPS, family in _RELOADS,
         )  # fmt: skip
 
+    def action(self, family: Sensitive) -> Action | None:
+        """Give what carries out a family's instructions; None for those that are not carried out here."""
+        return self._table.get(family)
+
     def execute(self, trapped: Trapped) -> Verdict:
         """Carry the instruction out, or have its fault injected."""
         words, words32 = self._words, self._words32

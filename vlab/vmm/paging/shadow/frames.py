@@ -26,7 +26,7 @@ class FramePool:
         self._machine = machine
         while True:
             try:
-                self.base = machine.frames.allocate(limit * PAGE)
+                self.base = machine.frames.allocate(limit * PAGE, use="shadow tables")
                 break
             except UnusableInput:
                 if limit // 2 < LEAST:

@@ -206,7 +206,7 @@ class ShadowSpace:
         The guest's 32-bit code runs there as in compatibility mode. The caller switches translation after.
         """
         if wanted and self._crown is None:
-            self._crown = self._machine.frames.allocate(PAGE)
+            self._crown = self._machine.frames.allocate(PAGE, use="shadow tables")
             self._machine.memory.zero(self._crown, PAGE)
         self._composer.crowned = wanted
 
