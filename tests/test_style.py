@@ -15,7 +15,7 @@ FUNCTION_LINES = 70
 #: Generated tables, which may be as long as what they tabulate.
 TABLES: set[str] = set()
 
-SOURCES = sorted((ROOT / "vlab").rglob("*.py"))
+SOURCES = sorted(path for path in (ROOT / "vlab").rglob("*.py") if "node_modules" not in path.parts)
 LEFT_OVER = re.compile(r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError")
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.cli.conftest import Result
 from tests.compare.results import BARE, NESTED, PARAVIRTUAL, SHADOW, results, with_exits
 from vlab.compare import nanobench
-from vlab.compare.operations import NAMES
-from vlab.compare.readings import Refused, Results, Way
+from vlab.costs.operations import NAMES
+from vlab.costs.readings import Refused, Results, Way
 
 Command = Callable[..., Result]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vlab.compare.operations import NAMES
-from vlab.compare.readings import Reading, Results, Way
+from vlab.costs.operations import NAMES
+from vlab.costs.readings import Reading, Results, Way
 
 BARE, NESTED, SHADOW = Way("none", "direct"), Way("hardware", "nested"), Way("hardware", "shadow")
 PARAVIRTUAL, TRANSLATION = Way("paravirtual", "direct"), Way("binary-translation", "shadow")

@@ -9,12 +9,12 @@ import pytest
 
 from tests.compare.results import BARE, NESTED, PARAVIRTUAL, SHADOW, TRANSLATION
 from vlab.compare import nanobench
-from vlab.compare.costs import load
 from vlab.compare.nanobench import measure
-from vlab.compare.operations import NAMES, OPERATIONS
 from vlab.compare.orderings import check
-from vlab.compare.readings import Results, Way
 from vlab.compare.work import counting
+from vlab.costs.operations import NAMES, OPERATIONS
+from vlab.costs.readings import Results, Way
+from vlab.costs.table import load
 
 FEW = (4, 20)
 

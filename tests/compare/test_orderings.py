@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.compare.results import BARE, NESTED, PARAVIRTUAL, SHADOW, TRANSLATION, results, with_exits
-from vlab.compare.costs import load
 from vlab.compare.orderings import Check, check, verdicts
-from vlab.compare.readings import Refused, Way
+from vlab.costs.readings import Refused, Way
+from vlab.costs.table import load
 
 COSTS = load()
 

@@ -10,7 +10,6 @@ import pytest
 
 from vlab.compare import ept_shape, sweep_report
 from vlab.compare import sweep as sweeping
-from vlab.compare.costs import Figure, Sure
 from vlab.compare.crossover import find_crossover, workload_at
 from vlab.compare.ept_shape import Timing
 from vlab.compare.sweep import NESTED, SHADOW, Counted, Disagreement, Point, Sweep, cycles_a_touch
@@ -18,6 +17,7 @@ from vlab.compare.sweep_report import Extent, Report
 from vlab.compare.tlb import Lookups, Picks, Workload
 from vlab.compare.walk_costs import Processor, read_processors
 from vlab.compare.walk_counts import WalkCount
+from vlab.costs.table import Figure, Sure
 
 PROCESSORS = read_processors()[:2]
 NEHALEM = PROCESSORS[0]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from vlab.compare import costs
-from vlab.compare.costs import Sure
 from vlab.compare.walk_costs import BUILT_IN, FIGURES, read_processors
+from vlab.costs import table as costs
+from vlab.costs.table import Sure
 from vlab.errors import UnusableInput
 from vlab.machine.memory import LARGE_PAGE, PAGE
 

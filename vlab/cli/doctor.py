@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from vlab import __version__
-from vlab.cli.record import guest_failed
+from vlab.compare.record import guest_failed
 from vlab.errors import VlabError
 from vlab.paths import cache_directory
 from vlab.vmm.stop import StopKind

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from vlab.cli.output import say
-from vlab.cli.record import guest_failed
 from vlab.cli.script import ENTER, Script
 from vlab.cli.terminal import Keys, Terminal
+from vlab.compare.record import guest_failed
 from vlab.vmm.stop import Stop, StopKind
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from vlab.cli.output import INPUT_FILE, WRITABLE_FILE, say, write_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from vlab.compare.costs import Costs, Generation
     from vlab.compare.nanobench import Say
     from vlab.compare.orderings import Check, Verdict
-    from vlab.compare.readings import Reading, Results, Way
+    from vlab.costs.readings import Reading, Results, Way
+    from vlab.costs.table import Costs, Generation
 
 __all__ = ["nanobench"]
 
@@ -57,9 +57,10 @@ def nanobench(costs: Path | None, generation: str | None, json_file: Path | None
     """
     from rich.console import Console
 
-    from vlab.compare.costs import load
     from vlab.compare.nanobench import measure
+    from vlab.compare.nanobench_report import report
     from vlab.compare.orderings import check, verdicts
+    from vlab.costs.table import load
 
     table = load(costs)
     shown = [table.generation(generation)] if generation else list(table.generations.values())
@@ -72,7 +73,7 @@ def nanobench(costs: Path | None, generation: str | None, json_file: Path | None
     for line in _conclusion(results, [each for each in found if each.generation in {g.name for g in shown}]):
         click.echo(line)
     if json_file:
-        write_json(json_file, _as_json(results, table, checks, found))
+        write_json(json_file, report(results, table, checks, found))
     return _judge(checks)
 
 
@@ -125,7 +126,7 @@ def _exits(reading: Reading) -> str:
 
 
 def _cycles(results: Results, costs: Costs, generation: Generation) -> Cell:
-    from vlab.compare.model import of_operation
+    from vlab.costs.model import of_operation
 
     def cell(name: str, way: Way) -> str:
         cycles = of_operation(costs, generation, name, way, results.of(name, way))
@@ -176,56 +177,3 @@ def _judge(checks: list[Check]) -> int:
     if not wrong:
         click.echo(f"All {len(checks)} orderings hold.")
     return 1 if wrong else 0
-
-
-def _as_json(results: Results, costs: Costs, checks: list[Check], found: list[Verdict]) -> dict[str, object]:
-    return {
-        "operations": [
-            _reading_as_json(results, costs, name, way) for name in results.operations for way in results.ways
-        ],
-        "refused": [
-            {"monitor": each.way.monitor, "paging": each.way.paging, "why": each.why}
-            for each in results.refused
-        ],
-        "verdicts": [
-            {
-                "generation": each.generation,
-                "software": each.software_way.name,
-                "hardware": each.hardware_way.name,
-                "software_cycles": round(each.software, 1),
-                "hardware_cycles": round(each.hardware, 1),
-                "software_wins": each.software_wins,
-                "software_is_cheaper_in": list(each.cheaper),
-            }
-            for each in found
-        ],
-        "checks": [{"claim": each.claim, "holds": each.holds, "detail": each.detail} for each in checks],
-    }
-
-
-def _reading_as_json(results: Results, costs: Costs, name: str, way: Way) -> dict[str, object]:
-    from vlab.compare.model import of_operation
-
-    reading, slowdown = results.of(name, way), results.slowdown(name, way)
-    cycles = {each.name: of_operation(costs, each, name, way, reading) for each in costs.generations.values()}
-    return {
-        "operation": name,
-        "guest": way.kernel,
-        "monitor": way.monitor,
-        "paging": way.paging,
-        "exits": {"total": round(reading.total, 4), "by_reason": dict(reading.exits)},
-        "monitor_instructions": reading.instructions,
-        "blocks": reading.blocks,
-        "seconds": reading.seconds,
-        "over_bare": None if slowdown is None else round(slowdown, 3),
-        "cycles": {
-            generation: each
-            and {
-                "guest": round(each.guest, 1),
-                "exits": round(each.exits, 1),
-                "total": round(each.total, 1),
-                "sure": each.sure.name.lower(),
-            }
-            for generation, each in cycles.items()
-        },
-    }

@@ -9,9 +9,9 @@ import click
 
 from vlab.cli.driver import Driver
 from vlab.cli.output import INPUT_FILE, SECONDS, WRITABLE_FILE, write_json
-from vlab.cli.record import record
 from vlab.cli.script import Script
 from vlab.cli.terminal import interactive
+from vlab.compare.record import record
 
 __all__ = ["run"]
 

@@ -58,8 +58,8 @@ def sweep(
     from rich.console import Console
 
     from vlab.compare import sweep_report
-    from vlab.compare.costs import load
     from vlab.compare.walk_costs import read_processors
+    from vlab.costs.table import load
 
     processors = read_processors(walks, load(costs))
     shown = _choose(processors, processor)

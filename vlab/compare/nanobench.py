@@ -12,9 +12,9 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
-from vlab.compare.operations import OPERATIONS, Operation
-from vlab.compare.readings import Reading, Refused, Results, Way
 from vlab.compare.work import counting
+from vlab.costs.operations import OPERATIONS, Operation
+from vlab.costs.readings import Reading, Refused, Results, Way
 from vlab.session import VM, Stop, StopKind
 from vlab.vmm import monitors
 

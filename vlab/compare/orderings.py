@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from vlab.compare import model
-from vlab.compare.costs import Costs, Generation
-from vlab.compare.operations import NAMES
-from vlab.compare.readings import BARE, KERNEL, Results, Way
+from vlab.costs import model
+from vlab.costs.operations import NAMES
+from vlab.costs.readings import BARE, KERNEL, Results, Way
+from vlab.costs.table import Costs, Generation
 
 #: The monitor that must fail: its guest's kernel finds that its interrupt flag is not its own.
 _MUST_FAIL: Final = "trap-emulate"

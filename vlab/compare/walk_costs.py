@@ -1,7 +1,7 @@
 """TLBs and the costs of walks, on a few processors: a table that can be edited.
 
-``walk_costs.toml`` beside this module is the table, and explains itself. What an exit costs is in ``costs``.
-What can be counted on the machine is in neither.
+``walk_costs.toml`` beside this module is the table, and explains itself. What an exit costs is in
+`vlab.costs`; what can be counted on the machine is in neither.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vlab.compare import costs
-from vlab.compare.costs import OTHER, TRANSITION, Costs, Figure, Generation, Sure
+from vlab.costs import table as costs
+from vlab.costs.table import OTHER, TRANSITION, Costs, Figure, Generation, Sure
 from vlab.errors import UnusableInput
 from vlab.machine.memory import PAGE
 

@@ -47,10 +47,18 @@ def register(formatter: Any) -> None:
 
 
 def _bundle(value: object, **options: Any) -> Any:
-    """What an object's view says it is displayed as."""
+    """What an object's view says it is displayed as; in a terminal nothing but its repr."""
+    if _in_terminal():
+        return {}, {}
     made = view_of(value)
     bundle: Callable[..., Any] = made._repr_mimebundle_
     return bundle(**options)
+
+
+def _in_terminal() -> bool:
+    from IPython.core.getipython import get_ipython
+
+    return any(kind.__name__ == "TerminalInteractiveShell" for kind in type(get_ipython()).__mro__)
 
 
 def show(*subjects: object, columns: int = 1) -> Any:

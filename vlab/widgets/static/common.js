@@ -23,12 +23,21 @@ export function shape(tag, attributes, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
 
+// JupyterLab looks for its shortcuts from the focused element outwards, and some of them fit any element that
+// has the focus: so each one that gets it has to be marked itself, and not only what is around it.
+export function keepShortcutsOut(root) {
+  const mark = (element) => element.setAttribute("data-lm-suppress-shortcuts", "true");
+  mark(root);
+  root.addEventListener("focusin", (event) => mark(event.target));
+}
+
 // The root of a view. JupyterLab's shortcuts stay out of it, or typing "dd" here would delete the reader's cell.
 export function view(el, label, ...children) {
   const status = node("div", { class: "unseen", role: "status", "aria-live": "polite" });
   const root = node("div", {
     class: "vlab-view", role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true",
   }, ...children, status);
+  keepShortcutsOut(root);
   root.say = (text) => { if (status.textContent !== text) status.textContent = text; };
   el.append(root);
   return root;

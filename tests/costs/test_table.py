@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vlab.compare.costs import BUILT_IN, OTHER, TRANSITION, Costs, Figure, Sure, load
-from vlab.compare.operations import NAMES
+from vlab.costs.operations import NAMES
+from vlab.costs.table import BUILT_IN, OTHER, TRANSITION, Costs, Figure, Sure, load
 from vlab.errors import UnusableInput
 from vlab.vmm import monitors
 from vlab.vmm.exits import REASONS

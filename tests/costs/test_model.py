@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.compare.results import BARE, NESTED, PARAVIRTUAL, SHADOW, TRANSLATION
-from vlab.compare import model
-from vlab.compare.costs import Sure, load
-from vlab.compare.operations import NAMES
-from vlab.compare.readings import Reading, Way
+from vlab.costs import model
+from vlab.costs.operations import NAMES
+from vlab.costs.readings import Reading, Way
+from vlab.costs.table import Sure, load
 
 COSTS = load()
 OLDEST, NEWEST = COSTS.generation("prescott"), COSTS.generation("sandy-bridge")
@@ -74,3 +74,15 @@ def test_the_same_counts_cost_less_on_every_newer_generation(name: str) -> None:
     ]
     assert totals == sorted(totals, reverse=True)
     assert len(totals) == 4
+
+
+def test_one_exit_takes_its_handler_and_the_way_there_and_back() -> None:
+    costs = load()
+    prescott = costs.generation("prescott")
+    one = model.per_exit(costs, prescott, "hardware", "IOIO")
+    assert one is not None
+    assert one.cycles == 11_863 + 3_963
+    inside = model.per_exit(costs, prescott, "binary-translation", "CALLOUT")
+    assert inside is not None
+    assert inside.cycles == prescott.software["CALLOUT"].cycles
+    assert model.per_exit(costs, prescott, "none", "IOIO") is None

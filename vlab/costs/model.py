@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vlab.compare.costs import BLOCK, OTHER, TRANSITION, Costs, Figure, Generation, Sure
-from vlab.compare.operations import OPERATIONS
-from vlab.compare.readings import BARE, Reading, Way
+from vlab.costs.operations import OPERATIONS
+from vlab.costs.readings import BARE, Reading, Way
+from vlab.costs.table import BLOCK, OTHER, TRANSITION, Costs, Figure, Generation, Sure
 
 _CARRIED_OUT = frozenset(operation.name for operation in OPERATIONS if operation.carried_out)
 _SERVED = 0.5
@@ -79,15 +79,23 @@ def _exits(
     costs: Costs, generation: Generation, monitor: str, exits: Mapping[str, float]
 ) -> tuple[float, Sure]:
     """Give what the exits of a run take, with the transitions, and how sure that is."""
-    technique = costs.techniques.get(monitor)
-    if technique is None:  # the bare machine
-        return 0.0, max(Sure)
-    figures = generation.exits(technique.exits)
-    transition, total, sure = figures[TRANSITION], 0.0, max(Sure)
+    total, sure = 0.0, max(Sure)
     for reason, count in exits.items():
-        parts = [figures.get(reason, figures[OTHER])]
-        if reason not in technique.inside:
-            parts.append(transition)
-        total += count * sum(part.cycles for part in parts)
-        sure = min(sure, *(part.sure for part in parts))
+        one = per_exit(costs, generation, monitor, reason)
+        if one is not None:
+            total, sure = total + count * one.cycles, min(sure, one.sure)
     return total, sure
+
+
+def per_exit(costs: Costs, generation: Generation, monitor: str, reason: str) -> Figure | None:
+    """Give what one exit takes, with the way to the monitor and back; None on the bare machine."""
+    technique = costs.techniques.get(monitor)
+    if technique is None:
+        return None
+    figures = generation.exits(technique.exits)
+    found = figures.get(reason, figures[OTHER])
+    if reason in technique.inside:
+        return found
+    way = figures[TRANSITION]
+    source = f"{found.source}; transition: {way.source}"
+    return Figure(found.cycles + way.cycles, min(found.sure, way.sure), source)

@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
-from vlab.compare.operations import NAMES
+from vlab.costs.operations import NAMES
 from vlab.errors import UnusableInput
 from vlab.vmm.exits import REASONS
 
@@ -215,7 +215,7 @@ class _Reader:
 
     def _tree(self, key: str, value: object) -> Tree:
         if not isinstance(value, Mapping):
-            raise self._wrong(key, f"{value!r} is no table; vlab/compare/costs.toml shows the format")
+            raise self._wrong(key, f"{value!r} is no table; vlab/costs/costs.toml shows the format")
         return value
 
     def _text(self, key: str, value: object) -> str:
