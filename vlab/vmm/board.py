@@ -46,6 +46,17 @@ EPOCH: Final = 1_767_225_600
 _SERIAL_IRQ, _KEYBOARD_IRQ, _RTC_IRQ, _MOUSE_IRQ, _ACPI_IRQ, _ATA_IRQ = 4, 1, 8, 12, 9, 14
 _TIMER_PIN = 2  # of the I/O APIC, where the MP and ACPI tables say that IRQ 0 arrives
 
+ISA_LINES: Final = (
+    ("pit", 0), ("keyboard_controller", _KEYBOARD_IRQ), ("serial", _SERIAL_IRQ), ("rtc", _RTC_IRQ),
+    ("acpi", _ACPI_IRQ), ("keyboard_controller", _MOUSE_IRQ), ("ata", _ATA_IRQ),
+)  # fmt: skip
+"""Which chip drives which ISA interrupt line."""
+
+
+def pin_of(irq: int) -> int:
+    """Give the pin of the I/O APIC that an ISA interrupt line leads to."""
+    return _TIMER_PIN if irq == 0 else irq
+
 
 @dataclass(slots=True)
 class BoardEvents:
@@ -116,7 +127,7 @@ class Board:
 
     def irq(self, number: int) -> Callable[[bool], None]:
         """Give the line of ISA interrupt ``number``: it reaches the 8259 pair and the I/O APIC both."""
-        pin = _TIMER_PIN if number == 0 else number
+        pin = pin_of(number)
         pic, io_apic = self.pic.set_line, self.io_apic.set_line
 
         def line(level: bool) -> None:
