@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlab import guests
@@ -49,14 +49,40 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext vlab``: give an IPython shell the magics ``%%asm``, ``%%guest`` and ``%vm``."""
+    from vlab.jupyter.magics import register
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext vlab``: take them away."""
+    from vlab.jupyter.magics import unregister
+
+    unregister(shell)
+
+
 def _join_notebook() -> None:
-    """In IPython, have VMs, exits and so on be displayed as their views. This imports no view yet."""
+    """In IPython, offer the magics, and show VMs, exits and so on as their views. No view is imported yet."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if shell is not None and find_spec("anywidget") is not None:
         from vlab.widgets.showing import register
 
         register(shell.display_formatter.mimebundle_formatter)
+    if shell is not None:
+        load_ipython_extension(shell)
+    kernel = getattr(shell, "kernel", None)
+    if kernel is not None:
+        kernel.comm_manager.register_target("vlab.vms", _panel_opened)
+
+
+def _panel_opened(comm: Any, message: Any) -> None:
+    """JupyterLab's side panel asks for the virtual machines here."""
+    from vlab.jupyter.panel import opened
+
+    opened(comm, message)
 
 
 _join_notebook()

@@ -80,10 +80,13 @@ _BUNDLED = (
 )
 _BUNDLED_NAMES = frozenset(row[0] for row in _BUNDLED)
 
+_session: dict[str, Guest] = {}
+"""Guests that only this process knows, made in a notebook."""
+
 
 def guests() -> list[Guest]:
     """Return every guest, available or not: the bundled ones, Linux, then the user's by name."""
-    own = {name: _own(name, entry) for name, entry in sorted(index.read_own().items())}
+    own = {name: _own(name, entry) for name, entry in sorted(index.read_own().items())} | _session
     linux = own.pop("linux", None) or _linux()
     return [*(_bundled(*row) for row in _BUNDLED), linux, *own.values()]
 
@@ -130,6 +133,20 @@ def add(
     guest.read_initrd()
     index.write_own(index.read_own() | {chosen: index.Own(guest.kind, kernel, disk, guest.cmdline)})
     return find(chosen)
+
+
+def remember(path: str | Path, name: str) -> Guest:
+    """Know the image at ``path`` by ``name`` until this process ends, and return it as a guest.
+
+    A guest that was remembered by this name, or added, is hidden. Raises UnusableInput or UnusableImage for
+    what does not fit.
+    """
+    if not _NAME.fullmatch(name):
+        raise UnusableInput(f"name: {name!r} is not possible; use letters, digits, '.', '_' and '-'")
+    if name in _BUNDLED_NAMES:
+        raise UnusableInput(f"name: {name!r} is a bundled guest; choose another name")
+    guest = _session[name] = _from_file(name, expand(path).absolute(), None, None)
+    return guest
 
 
 def remove(name: str) -> None:
