@@ -138,6 +138,10 @@ class Segments:
             return None
         return positions[bisect_right(positions, offset, key=_offset) - 1]
 
+    def owners(self) -> list[tuple[int, Block]]:
+        """Give the offset of each run, and the block that it belongs to."""
+        return [(positions[0].offset, positions[0].block) for positions in self._positions]
+
     def clear(self) -> None:
         """Forget all."""
         self._starts.clear()

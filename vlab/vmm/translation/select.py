@@ -95,6 +95,12 @@ def decode(code: bytes, rip: int, bits: int, most: int) -> Iterator[Found]:
         place += size
 
 
+def texts(code: bytes, rip: int, bits: int, most: int = 0) -> list[str]:
+    """Give up to ``most`` instructions (0: all) at the start of ``code`` as the decoder writes them."""
+    found = _lite(bits).disasm_lite(code, rip, most)
+    return [f"{name} {operands}".rstrip() for _, _, name, operands in found]
+
+
 def _how(code: bytes, name: str, operands: str, bits: int) -> How:
     how = _HOW.get(name)
     if how is not None:

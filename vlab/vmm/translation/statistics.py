@@ -6,14 +6,17 @@ which its code could not write to. So hit rates are taken by watching, while ``p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from vlab.isa.sensitive import mnemonic
 from vlab.machine.cpu import CodeHook
-from vlab.vmm.translation import select
-from vlab.vmm.translation.code_cache import SIZE
+from vlab.vmm.translation.anatomy import Anatomy, take_apart
+from vlab.vmm.translation.blocks import CallOut
+from vlab.vmm.translation.code_cache import CODE_SIZE, GATES, SIZE
 from vlab.vmm.translation.library import Counts
 from vlab.vmm.translation.window import PLACES
 
@@ -69,11 +72,50 @@ class Listing:
         return "\n".join((head, *(f"  {rip:#x}  {source:36} {code}" for rip, source, code in self.lines)))
 
 
-class Statistics:
-    """What one virtual machine's monitor can tell of its translations."""
+class Room(NamedTuple):
+    """Bytes of the cache that are taken, and all that there are: for code, and for gates."""
 
-    def __init__(self, monitor: BinaryTranslation) -> None:
+    code: int
+    gates: int
+    code_size: int = CODE_SIZE
+    gates_size: int = SIZE - GATES
+
+
+class Run(NamedTuple):
+    """A run of the cache that was written at once. used: it can still be executed again."""
+
+    offset: int
+    size: int
+    used: bool
+
+
+T = TypeVar("T")
+
+
+class Statistics:
+    """What one virtual machine's monitor can tell of its translations. Two of one monitor are equal.
+
+    still: calls a function while the guest stands still, which must be so where several things are looked at.
+    """
+
+    def __init__(
+        self, monitor: BinaryTranslation, still: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
         self._monitor = monitor
+        self._still = still
+
+    def _call(self, action: Callable[[], T]) -> T:
+        if self._still is None:
+            return action()
+        results: list[T] = []
+        self._still(lambda: results.append(action()))
+        return results[0]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Statistics) and self._monitor is other._monitor
+
+    def __hash__(self) -> int:
+        return hash(id(self._monitor))
 
     @property
     def counts(self) -> Counts:
@@ -85,31 +127,50 @@ class Statistics:
         """The guest's addresses of the blocks that are in the cache, in the order of their making."""
         return [block.rip for block in self._monitor.translations.map.blocks.values()]
 
+    @property
+    def translated(self) -> list[Block]:
+        """The blocks that are in the cache, in the order of their making."""
+        return list(self._monitor.translations.map.blocks.values())
+
+    @property
+    def room(self) -> Room:
+        """How much of the cache is taken."""
+        cache = self._monitor.translations.cache
+        return Room(cache.used, cache.gates_used)
+
+    def runs(self) -> list[Run]:
+        """Give what the cache's code is made of, in the order of offsets: blocks, and comparisons of lookups.
+
+        What is not used any more stays where it is until the cache is emptied.
+        """
+        owners = self._monitor.translations.map.code.owners()
+        ends = [*(offset for offset, _ in owners[1:]), self.room.code]
+        return [
+            Run(offset, end - offset, block.alive and not block.transient)
+            for (offset, block), end in zip(owners, ends, strict=False)
+        ]
+
+    def call_outs(self) -> dict[str, int]:
+        """Count the places in the cache that have the monitor carry an instruction out, by its family."""
+        stubs = list(self._monitor.translations.map.stubs.values())
+        families = Counter(stub.family for stub in stubs if isinstance(stub, CallOut) and stub.block.alive)
+        return {mnemonic(family): places for family, places in families.most_common()}
+
+    def anatomy(self, block: Block) -> Anatomy:
+        """Take a block of ``translated`` apart: its lines, its ways out, and who leads to it."""
+        return self._call(lambda: self._take_apart(block))
+
+    def anatomies(self, rip: int) -> list[Anatomy]:
+        """Take the blocks apart that begin at the guest's ``rip``, one for each context."""
+        return self._call(lambda: [self._take_apart(each) for each in self.translated if each.rip == rip])
+
+    def _take_apart(self, block: Block) -> Anatomy:
+        base = self._monitor.window.place.base(block.context.bits)
+        return take_apart(block, self._monitor.translations, base)
+
     def listing(self, rip: int) -> list[Listing]:
         """Show the blocks that begin at the guest's ``rip``: with interrupts on, with interrupts off."""
-        blocks = self._monitor.translations.map.blocks.values()
-        return [self._list(block) for block in blocks if block.rip == rip]
-
-    def _list(self, block: Block) -> Listing:
-        translations, bits = self._monitor.translations, block.context.bits
-        base = self._monitor.window.place.base(bits)
-        offset = block.linear - block.pages[0].linear
-        seen = b"".join(page.seen for page in block.pages[:2])[offset : offset + block.source]
-        source = {found.rip: found for found in select.decode(seen, block.rip, bits, block.instructions)}
-        lines, end = [], block.start + block.size
-        positions = translations.map.code.run(block.start)
-        for position, following in zip(positions, [*positions[1:], None], strict=True):
-            stop = following.offset if following else end
-            code = translations.cache.read(position.offset, stop - position.offset)
-            texts = [
-                f"{each.name} {each.operands}".rstrip()
-                for each in select.decode(code, base + position.offset, bits, len(code))
-                if each.name != "nop" or len(code) == 1
-            ]
-            found = source.get(position.rip)
-            text = f"{found.name} {found.operands}".rstrip() if found else "(way out)"
-            lines.append((position.rip, text, "; ".join(texts)))
-        return Listing(block.rip, repr(block.context), tuple(lines))
+        return [_list(anatomy) for anatomy in self.anatomies(rip)]
 
     @contextmanager
     def profile(self) -> Iterator[Profile]:
@@ -138,6 +199,17 @@ class Statistics:
             found.by_monitor = monitor.crossing.entries - entries
             found.lost = counts.misses - before.misses
             found.unlinked = counts.unlinked - before.unlinked
+
+
+def _list(anatomy: Anatomy) -> Listing:
+    block, lines = anatomy.block, []
+    for line in anatomy.lines:
+        if block.start <= line.offset < block.start + block.size:
+            if line.source or line.way is None:
+                lines.append((line.rip, line.source, line.code))
+            else:
+                lines.append((anatomy.ways[line.way].rip, "(way out)", line.code))
+    return Listing(block.rip, repr(block.context), tuple(lines))
 
 
 def _copy(counts: Counts) -> Counts:
