@@ -130,8 +130,8 @@ class Fortress:
         self.taken: set[int] = set()
         allocate = self.machine.frames.allocate
 
-        def recorded(size: int = PAGE, align: int = PAGE) -> int:
-            address = allocate(size, align)
+        def recorded(size: int = PAGE, align: int = PAGE, use: str = "") -> int:
+            address = allocate(size, align, use)
             self.taken.update(range(address // PAGE, -(-(address + size) // PAGE)))
             return address
 
