@@ -96,7 +96,7 @@ def test_a_persons_first_hour(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_the_kernels_interrupt_stops_a_guest_that_loops_for_ever(browser: Browser) -> None:
-    loop = "from vlab.bench.loops import tight_loop\nfile = tight_loop(1_000_000).file()\npath = file.__enter__()"
+    loop = "from vlab.bench.loops import tight_loop\nfile = tight_loop(10**6).file()\npath = file.__enter__()"
     with browser.notebook(
         "import vlab", loop, "vm = vlab.VM(path, memory='4M')\nvm.run()", "print('alive', vm.running)"
     ) as notebook:
