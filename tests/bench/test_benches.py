@@ -32,6 +32,10 @@ BARS = {
     "clock-deterministic": "at least 0.8",
     "memory-peak": "at most 120",
     "memory-idle-vms": "at most 40",
+    "view-million": "at most 2",
+    "view-scrub": "at least 30",
+    "view-dashboard": "at least 0.9",
+    "view-first": "at most 3",
 }
 BOOTS = {
     ("trap-emulate", "shadow"): "None",
@@ -73,7 +77,7 @@ def test_every_promise_has_its_benchmark_and_bar() -> None:
 def test_every_benchmark_says_what_it_measures_and_in_which_unit() -> None:
     for entry in benches().values():
         assert entry.about.endswith(".")
-        assert entry.unit in ("ratio", "MB", "us")
+        assert entry.unit in ("ratio", "MB", "us", "s", "frames/s")
 
 
 # --- the measurements, on tiny sizes ----------------------------------------------------------------------

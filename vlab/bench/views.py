@@ -14,13 +14,13 @@ from typing import Final
 from vlab.bench.notebooks import Browser, Server, browsing, missing
 from vlab.bench.registry import Measurement, NotMeasured, Say, at_least, at_most, bench
 
-EXITS: Final = 1_000_000
-RECORD: Final = f"""
+EXITS = 1_000_000
+RECORD: Final = """
 import vlab
 from vlab.bench.loops import cpuid_loop
-with cpuid_loop({EXITS}).file() as path:
+with cpuid_loop({exits}).file() as path:
     vm = vlab.VM(path, memory="4M", trace="full")
-    vm.run(exits={EXITS})
+    vm.run(exits={exits})
 """
 INSPECT: Final = "from vlab.widgets.inspector import Inspector\nInspector(vm.exits)"
 BUSY: Final = """
@@ -72,7 +72,7 @@ _SCRUB: Final = """async (seconds) => {
 @bench("view-million", unit="s", bar=at_most(2.0))
 def view_million(say: Say) -> Measurement:
     """From the call that shows the exits of a trace of a million of them to the first picture."""
-    with laboratory() as browser, browser.notebook(RECORD, "vm.exits") as notebook:
+    with laboratory() as browser, browser.notebook(RECORD.format(exits=EXITS), "vm.exits") as notebook:
         say(f"recording {EXITS:,} exits")
         notebook.run(0)
         before = notebook.received
@@ -85,7 +85,7 @@ def view_million(say: Say) -> Measurement:
 @bench("view-scrub", unit="frames/s", bar=at_least(30))
 def view_scrub(say: Say) -> Measurement:
     """Pictures a second while a million exits are scrubbed through, key by key."""
-    with laboratory() as browser, browser.notebook(RECORD, INSPECT) as notebook:
+    with laboratory() as browser, browser.notebook(RECORD.format(exits=EXITS), INSPECT) as notebook:
         say(f"recording {EXITS:,} exits")
         notebook.run(0)
         before = notebook.received

@@ -70,8 +70,19 @@ export function milliseconds(ns) {
   return (ns / 1e6).toLocaleString("en-US", { minimumFractionDigits: 3, maximumFractionDigits: 3 }) + " ms";
 }
 
+// A value whose base does not matter, in the one that the reader chose in JupyterLab's settings.
+export function based(value) {
+  return document.body.dataset.vlabBase === "dec" ? count(value) : hex(value);
+}
+
+// Whether to show every change at once, without movement.
 export function calm() {
-  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+  return document.body.dataset.vlabSpeed === "off" || matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
+// How long movements last, as a multiple of the usual, by the same settings.
+export function pace() {
+  return { slow: 2.5, fast: 0.4 }[document.body.dataset.vlabSpeed] ?? 1;
 }
 
 // At most one call a frame, with the latest arguments.

@@ -1,5 +1,6 @@
 // The parts of a drawing that name themselves: hover and focus tell about them, a token shows which one is
 // active.
+import { pace } from "./common.js";
 const GLIDE = 160; // ms that the token takes from one place to the next
 
 function aboutPlace(place, told) {
@@ -39,7 +40,7 @@ export function walkPlaces(frame, line) {
     for (const [name, value] of Object.entries(ends)) trail.setAttribute(name, value);
     if (glide) {
       const shift = `translate(${from.dataset.x - to.dataset.x}px, ${from.dataset.y - to.dataset.y}px)`;
-      token.animate([{ transform: shift }, { transform: "translate(0, 0)" }], { duration: GLIDE });
+      token.animate([{ transform: shift }, { transform: "translate(0, 0)" }], { duration: GLIDE * pace() });
     }
   }
 

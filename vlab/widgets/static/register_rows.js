@@ -1,12 +1,12 @@
 // Rows of a table of registers: name, value, its bits by name, and on demand what each bit means.
-import { node, hex } from "./common.js";
+import { node, based } from "./common.js";
 
 // A field's content: its declared name, or the number.
 function registerField(value, [name, low, high, meaning, names]) {
   const content = Number(BigInt.asUintN(high - low + 1, BigInt(value) >> BigInt(low)));
   const bits = low === high ? `bit ${low}` : `bits ${high} to ${low}`;
   const label = names[content] ?? "";
-  const text = label || (content < 10 ? String(content) : hex(content));
+  const text = label || (content < 10 ? String(content) : based(content));
   return { name, bits, meaning, content, label, text };
 }
 
@@ -43,7 +43,7 @@ export function registerRow([name, kindName], kinds) {
     const source = node("div", { class: "faint small" }, `${kindName}, ${kind.reference}`);
     told.replaceChildren(source, node("table", {},
       ...fields.map((field) => node("tr", {}, node("td", { class: "faint" }, field.bits),
-        node("td", {}, field.name), node("td", { class: "code" }, hex(field.content)),
+        node("td", {}, field.name), node("td", { class: "code" }, based(field.content)),
         node("td", {}, field.label ? `${field.meaning}: ${field.label}` : field.meaning)))));
   };
   return { rows: [row, more], show };
