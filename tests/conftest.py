@@ -23,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, in the open: each skip names its reason and the way to lift it."""
     if os.environ.get("VLAB_OFFLINE"):
         _skip(items, "network", "VLAB_OFFLINE is set")
+    if not os.environ.get("VLAB_REBUILD"):
+        _skip(items, "rebuild", "VLAB_REBUILD is not set: it fetches and builds the front end with Node.js")
     if any(item.get_closest_marker("linux") for item in items) and not os.environ.get("VLAB_REQUIRE_LINUX"):
         reason = _linux_is_missing()
         if reason:

@@ -145,6 +145,7 @@ def test_a_walk_goes_through_both_sets_of_tables(linux: Linux) -> None:
 
 
 def test_its_exits_are_told_by_reason(linux: Linux) -> None:
+    linux.vm.run(timeout=0.5)  # it waits at its prompt
     reasons = dict(linux.vm.exits.by_reason())
     assert {"IOIO", "CPUID", "HLT", "MSR"} <= set(reasons)
     assert sum(reasons.values()) == linux.vm.exits.total

@@ -64,11 +64,8 @@ def test_python_finds_it_where_jupyterlab_looks() -> None:
     assert (about["packageManager"], about["packageName"]) == ("python", "vlab")
 
 
-@pytest.mark.network
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is missing")
+@pytest.mark.rebuild
 def test_building_it_again_gives_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("jupyter_builder")
     copy = tmp_path / "checkout" / "vlab" / "jupyter" / "extension"
     ignored = shutil.ignore_patterns("node_modules", "lib", ".yarn", "__pycache__")
     shutil.copytree(build.EXTENSION, copy, ignore=ignored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -47,10 +46,7 @@ def test_the_recipe_names_no_registry_and_no_machine() -> None:
             )
 
 
-@pytest.mark.slow
-@pytest.mark.network
-@pytest.mark.skipif(bool(os.environ.get("VLAB_OFFLINE")), reason="VLAB_OFFLINE is set")
-@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no Node.js")
+@pytest.mark.rebuild
 def test_a_fresh_build_is_the_same(tmp_path: Path) -> None:
     recipe = shutil.copytree(RECIPE, tmp_path / "bundled", ignore=shutil.ignore_patterns("node_modules"))
     (tmp_path / "static").mkdir()
