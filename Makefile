@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
-JOBS   ?= auto
+# One worker more than there are processors: one of them waits for a browser most of the time.
+JOBS   ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
 # Extra arguments: make test ARGS='-k serial', make demo ARGS='--json demo.json', make lab ARGS='--no-browser'.
 ARGS   ?=

@@ -11,6 +11,7 @@ import pytest
 from vlab.bench.notebooks import Browser, Server, browsing, missing
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker has them all: a second server and browser would cost more than they bring."""
     for item in items:
