@@ -9,8 +9,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST ?= $(BIN)/python -m pytest
-# One worker more than there are processors: one of them waits for a browser most of the time.
-JOBS   ?= $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+JOBS   ?= auto
 
 # Extra arguments: make test ARGS='-k serial', make demo ARGS='--json demo.json', make lab ARGS='--no-browser'.
 ARGS   ?=
@@ -61,7 +60,7 @@ lab: $(VENV)/installed-lab
 test: $(VENV)/installed-test
 	@[ -n "$(VLAB_OFFLINE)" ] || $(BIN)/vlab guests fetch linux \
 	  || echo "The tests that boot Linux will be skipped; all others run."
-	$(PYTEST) -n $(JOBS) --dist loadgroup $(ARGS)
+	$(PYTEST) -n $(JOBS) $(ARGS)
 
 quick: $(VENV)/installed-test
 	$(PYTEST) -n $(JOBS) -m 'not slow and not linux and not network' $(ARGS)

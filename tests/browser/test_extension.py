@@ -13,7 +13,7 @@ from tests.browser.notebooks import Browser, Notebook, Server
 from vlab.trace.file import dump
 
 MAKE = 'import vlab\nvm = vlab.VM("wren", trace="full")\nvm.run(until="$ ")\nother = vlab.VM("hello")'
-LONG = 30_000
+LONG = 90_000
 
 
 def run_cell(notebook: Notebook, number: int) -> None:

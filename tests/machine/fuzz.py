@@ -32,7 +32,7 @@ from vlab.vmm import monitors
 BLOCKS = 100
 EXITS = 60
 FIRMWARE_BLOCKS, GUEST_BLOCKS = 100_000, 3_000
-GUEST_TIMEOUT = 0.05
+GUEST_TIMEOUT = 0.25
 """Seconds, for a guest of ``vlab.VM``: the firmware's start takes a part of it."""
 
 _BLANK = b"\xeb\xfe" * (streams.RAM // 2)  # code that went astray spins until its time is up

@@ -69,8 +69,9 @@ def chromium() -> str | None:
 @contextmanager
 def browsing(server: Server, profile: Path) -> Iterator[Browser]:
     """Start a browser, whose profile is in an empty folder."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             str(profile), executable_path=chromium(), args=ARGUMENTS
