@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 import vlab
+from tests.widgets.waiting import wait_for
 from vlab.widgets.dashboard import Dashboard, dashboard_of
 from vlab.widgets.screen import Screen
 from vlab.widgets.showing import view_of
@@ -24,14 +25,6 @@ def vm() -> Iterator[vlab.VM]:
     with vlab.VM("wren") as vm:
         vm.run(until="$ ", timeout=60)
         yield vm
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about within ten seconds")
 
 
 def press(dashboard: Dashboard, kind: str, **more: Any) -> str:

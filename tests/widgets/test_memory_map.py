@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 from xml.etree import ElementTree
 
 import pytest
 
 import vlab
+from tests.widgets.waiting import wait_for
 from vlab.errors import UnusableInput
 from vlab.vmm.address_space import MappedRange
 from vlab.widgets.map_facts import _clusters, _merged, _shared
 from vlab.widgets.memory_map import MemoryMap
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(100):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about within five seconds")
 
 
 def run(linear: int, size: int = 0x1000, physical: int = 0) -> MappedRange:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 import vlab
+from tests.widgets.waiting import wait_for
 from vlab.errors import UnusableInput
 from vlab.widgets.terminal import KEPT, Terminal
 
@@ -29,14 +30,6 @@ class Heard(Terminal):
 def vm() -> Iterator[vlab.VM]:
     with vlab.VM("wren") as vm:
         yield vm
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(200):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about within ten seconds")
 
 
 def say(terminal: Terminal, message: dict[str, Any], *buffers: bytes) -> None:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import gc
-import time
 import weakref
-from collections.abc import Callable
 
 import pytest
 
 import vlab
+from tests.widgets.waiting import wait_for
 from vlab.errors import UnusableInput
 from vlab.widgets.screen import Screen
 from vlab.widgets.showing import VIEWS, show, view_of
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(100):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it did not come about within five seconds")
 
 
 def test_a_view_follows_the_guest_and_has_a_picture_and_words() -> None:
