@@ -1,26 +1,35 @@
-"""What a virtual machine tells about itself: names, sizes, times and counts, none of which changes it."""
+"""What a virtual machine tells about itself: names, sizes, times, registers, walks; nothing changes it."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 
+from vlab.isa.state import CpuState
 from vlab.machine.machine import Machine
 from vlab.trace.events import ExitEvent
-from vlab.vmm import handlers
+from vlab.vmm import arguments, guest_code, handlers
+from vlab.vmm.address_space import MOST, AddressSpace
 from vlab.vmm.devices import Devices
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.runner import Runner
 from vlab.vmm.silent import Silent
+from vlab.vmm.snapshot import state_hash
 from vlab.vmm.stop import Stop
 from vlab.vmm.translation.monitor import BinaryTranslation
 from vlab.vmm.translation.statistics import Statistics
+from vlab.vmm.walks import GuestWalk
 
 
-class Facts:
+class Facts(ABC):
     """For whoever has a ``_monitor`` and its ``_runner``."""
 
     _monitor: Monitor
     _runner: Runner
+
+    @abstractmethod
+    def _check_open(self) -> None:
+        """Refuse what needs a guest that was not given up."""
 
     @property
     def monitor(self) -> str:
@@ -92,6 +101,38 @@ class Facts:
     def machine(self) -> Machine:
         """The computer underneath."""
         return self._monitor.machine
+
+    # --- looking at the guest -------------------------------------------------------------------------------
+
+    def registers(self) -> CpuState:
+        """The guest's registers, as the guest sees them."""
+        self._check_open()
+        return self._runner.call(self._monitor.guest_state)
+
+    def walk(self, linear: int) -> GuestWalk:
+        """Walk the page tables for a guest-linear address, as the hardware does."""
+        self._check_open()
+        linear = arguments.linear_address("linear", linear)
+        return self._runner.call(lambda: self._monitor.walk(linear))
+
+    def address_space(self, most: int = MOST) -> AddressSpace:
+        """All that the guest's page tables map now, as ranges, of which the first ``most`` are given."""
+        self._check_open()
+        most = arguments.whole("most", most, "number of ranges")
+        return self._runner.call(lambda: self._monitor.address_space(most))
+
+    def disassemble(self, count: int = 8, at: int | None = None) -> list[str]:
+        """The next instructions, or those from ``at`` on, an address like RIP."""
+        self._check_open()
+        count = arguments.whole("count", count, "number of instructions to show")
+        if at is not None:
+            at = arguments.linear_address("at", at)
+        return self._runner.call(lambda: guest_code.disassemble(self._monitor, count, at))
+
+    def state_hash(self) -> str:
+        """Digest of the guest: registers and all of its memory. Equal states have equal hashes."""
+        self._check_open()
+        return self._runner.call(lambda: state_hash(self._monitor))
 
     # --- what only some monitors know -----------------------------------------------------------------------
 

@@ -22,23 +22,22 @@ from vlab.errors import UnusableInput
 from vlab.facts import Facts
 from vlab.guests.catalogue import Guest, find
 from vlab.guests.loaders import Loaded
-from vlab.isa.state import CpuState
 from vlab.machine.machine import Machine as HardwareMachine
 from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.trace.recorder import Level
-from vlab.vmm import arguments, factory, guest_code, snapshot_file
-from vlab.vmm.address_space import MOST, AddressSpace
+from vlab.vmm import arguments, factory, monitors, snapshot_file
+from vlab.vmm.board import Makers
 from vlab.vmm.checkpoints import Checkpoints
 from vlab.vmm.console import Console
 from vlab.vmm.history import History, check_clock
 from vlab.vmm.lifetime import let_go, mind_the_exit, release
+from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.runner import Runner
 from vlab.vmm.shared_machine import Machine
-from vlab.vmm.snapshot import Snapshot, Snapshots, state_hash
+from vlab.vmm.snapshot import Snapshot, Snapshots
 from vlab.vmm.stop import Stop, StopKind
-from vlab.vmm.walks import GuestWalk
 
 if TYPE_CHECKING:
     from vlab.devices.vga_text import VgaText
@@ -55,11 +54,13 @@ class VM(Facts):
     """A guest under a monitor.
 
     guest: a catalogue name or the path of an image. monitor: "none", "trap-emulate", "binary-translation",
-    "paravirtual" or "hardware". paging: "direct", "nested", "shadow" or a strategy of your own; None takes
-    the monitor's first. memory: bytes or text such as "128M", None for what suits the guest. initrd, disk:
-    files. append: added to the guest's command line. clock: "deterministic" or "realtime". trace: "off",
-    "counters" or "full", with at most trace_capacity records.
+    "paravirtual", "hardware" or a class of your own, derived from one of vlab's monitors. paging: "direct",
+    "nested", "shadow" or a strategy of your own; None takes the monitor's first. memory: bytes or text such
+    as "128M", None for what suits the guest. initrd, disk: files. append: added to the guest's command line.
+    clock: "deterministic" or "realtime". trace: "off", "counters" or "full", with at most trace_capacity
+    records.
     history: remember the way, so that going back is quick from anywhere. machine: a ``Machine`` to share.
+    devices: what makes chips of your own, by name: {"serial": MyUart} is called like `Serial16550A`.
     Raises UnusableInput, with one line that says what to do.
 
     Use it as a context manager, or ``close`` it, or let it go: the guest stops and its memory is given back.
@@ -69,7 +70,7 @@ class VM(Facts):
         self,
         guest: str | PathLike[str],
         *,
-        monitor: str = "hardware",
+        monitor: monitors.Choice = "hardware",
         paging: str | PagingStrategy | None = None,
         memory: str | int | None = None,
         initrd: str | PathLike[str] | None = None,
@@ -80,14 +81,15 @@ class VM(Facts):
         trace_capacity: int = 1_000_000,
         history: bool = False,
         machine: HardwareMachine | None = None,
+        devices: Makers | None = None,
     ) -> None:
         arguments.options(
             guest=guest, monitor=monitor, paging=paging, initrd=initrd, disk=disk, append=append, clock=clock,
-            trace=trace, trace_capacity=trace_capacity, history=history, machine=machine,
+            trace=trace, trace_capacity=trace_capacity, history=history, machine=machine, devices=devices,
         )  # fmt: skip
         found = find(guest if isinstance(guest, str) else Path(guest))
         settings = factory.settings(
-            found, monitor, paging, memory, initrd, disk, append, clock, trace, trace_capacity
+            found, monitor, paging, memory, initrd, disk, append, clock, trace, trace_capacity, devices
         )
         self._assemble(settings, machine, history)
 
@@ -248,16 +250,22 @@ class VM(Facts):
         trace: Level | None = None,
         history: bool = False,
         machine: HardwareMachine | None = None,
+        monitor: type[Monitor] | None = None,
+        devices: Makers | None = None,
     ) -> Self:
         """Make a VM that goes on from a file that ``save`` wrote. The guest's image is not needed.
 
-        paging: the strategy, where the saved VM had one of the user's own. trace: another level. Raises
+        paging, monitor, devices: what the saved VM had of the user's own. trace: another level. Raises
         UnusableInput for what is no such file, is cut short or damaged, or was written by a newer vlab.
         """
-        arguments.options(paging=paging, trace=trace, history=history, machine=machine)
+        arguments.options(
+            paging=paging, trace=trace, history=history, machine=machine, devices=devices,
+            monitor="hardware" if monitor is None else monitor,
+        )  # fmt: skip
         saved = snapshot_file.load(path)
         vm = cls.__new__(cls)
-        vm._assemble(saved.settings(paging, trace), machine, history, saved.loaded)
+        settings = saved.settings(paging, trace, monitor, devices)
+        vm._assemble(settings, machine, history, saved.loaded)
         try:
             vm.restore(saved.snapshot(vm._monitor.board))
         except BaseException:
@@ -314,36 +322,6 @@ class VM(Facts):
     def screen(self) -> VgaText:
         """The VGA text screen: ``text()``, ``image()``, ``png()``."""
         return self._monitor.board.vga
-
-    def registers(self) -> CpuState:
-        """The guest's registers, as the guest sees them."""
-        self._check_open()
-        return self._runner.call(self._monitor.guest_state)
-
-    def walk(self, linear: int) -> GuestWalk:
-        """Walk the page tables for a guest-linear address, as the hardware does."""
-        self._check_open()
-        linear = arguments.linear_address("linear", linear)
-        return self._runner.call(lambda: self._monitor.walk(linear))
-
-    def address_space(self, most: int = MOST) -> AddressSpace:
-        """All that the guest's page tables map now, as ranges, of which the first ``most`` are given."""
-        self._check_open()
-        most = arguments.whole("most", most, "number of ranges")
-        return self._runner.call(lambda: self._monitor.address_space(most))
-
-    def disassemble(self, count: int = 8, at: int | None = None) -> list[str]:
-        """The next instructions, or those from ``at`` on, an address like RIP."""
-        self._check_open()
-        count = arguments.whole("count", count, "number of instructions to show")
-        if at is not None:
-            at = arguments.linear_address("at", at)
-        return self._runner.call(lambda: guest_code.disassemble(self._monitor, count, at))
-
-    def state_hash(self) -> str:
-        """Digest of the guest: registers and all of its memory. Equal states have equal hashes."""
-        self._check_open()
-        return self._runner.call(lambda: state_hash(self._monitor))
 
     def save_trace(self, path: str | PathLike[str]) -> None:
         """Write the trace to a .vlabtrace file. Raises TraceFileError."""

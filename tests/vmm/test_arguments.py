@@ -16,7 +16,7 @@ from vlab.session import VM, StopKind
 BAD_OPTIONS: list[tuple[dict[str, object], str]] = [
     ({"guest": 3}, "guest: 3 is neither a guest's name nor a path; `vlab guests list` shows the names"),
     ({"guest": "a\0"}, "guest: 'a\\x00' is neither a guest's name nor a path"),
-    ({"monitor": None}, "monitor: None is no text; write it in quotes"),
+    ({"monitor": None}, "monitor: None is neither a monitor's name nor a class; write its name in quotes"),
     (
         {"paging": 3},
         "paging: 3 is neither a name nor a paging strategy, for it has no name; derive yours from",

@@ -45,7 +45,8 @@ def test_any_text_is_a_size_or_refused_in_one_line(text: str) -> None:
 def settings(path: Path, **changes: object) -> factory.Settings:
     options = {
         "monitor": "hardware", "paging": None, "memory": "4M", "initrd": None, "disk": None, "append": None,
-        "clock": "deterministic", "trace": "counters", "trace_capacity": 100, **changes,
+        "clock": "deterministic", "trace": "counters", "trace_capacity": 100,
+        "devices": None, **changes,
     }  # fmt: skip
     return factory.settings(catalogue.find(path), **options)  # type: ignore[arg-type]
 
@@ -55,7 +56,7 @@ def test_what_is_appended_comes_after_the_guests_own_command_line(tmp_path: Path
     assert made.cmdline == "quiet"
     linux = catalogue.find("linux")
     own = factory.settings(
-        linux, "none", None, "64M", guest(tmp_path, SPIN), None, "debug", "realtime", "off", 1
+        linux, "none", None, "64M", guest(tmp_path, SPIN), None, "debug", "realtime", "off", 1, None
     )
     assert own.cmdline == f"{catalogue.LINUX_COMMAND_LINE} debug"
 

@@ -11,13 +11,13 @@ from typing import Final
 from vlab.errors import UnusableInput
 from vlab.guests import catalogue
 from vlab.guests.cell_image import BOOT_SECTOR, CellImage, make
+from vlab.guests.kept import keep
 from vlab.isa.state import CpuState, Mode
-from vlab.jupyter import images
 from vlab.jupyter.current import Current
 from vlab.jupyter.options import Given
 from vlab.jupyter.register_table import compare
 from vlab.jupyter.running import Interrupted, Run, begin, each_exit, go, where
-from vlab.jupyter.saying import Said, table
+from vlab.jupyter.saying import Said, headline, table, together
 from vlab.session import VM, Stop, StopKind
 
 PATIENCE: Final = 10.0
@@ -48,7 +48,7 @@ def asm(current: Current, given: Given, cell: str) -> Said | Interrupted:
         raise UnusableInput("%%asm: --steps and --until-halt are both given; choose one of them")
     image = make(_whole(cell), _bits(given))
     vm = VM(
-        images.keep(image.image, f"cell{image.suffix}"),
+        keep(image.image, f"cell{image.suffix}"),
         monitor=given.text("monitor", "hardware") or "hardware",
         paging=given.text("paging"),
         memory=given.text("memory"),
@@ -72,22 +72,17 @@ def guest(given: Given, cell: str) -> Said:
         )
     name = given.words[0]
     image = make(_whole(cell), _bits(given))
-    found = catalogue.remember(images.keep(image.image, f"{name}{image.suffix}"), name)
+    found = catalogue.remember(keep(image.image, f"{name}{image.suffix}"), name)
     size, code = len(image.image), len(image.assembled.code)
     origin = image.assembled.origin
     title = f"guest {name!r}: {found.kind.value}, {size:,} bytes; {code:,} bytes of code at {origin:#x}"
     symbols = [(symbol, f"{value:#x}") for symbol, value in image.assembled.symbols.items()]
-    parts = [Said(title, f"<p><strong>{html.escape(title)}</strong></p>")]
+    parts = [headline(title)]
     if symbols:
         parts.append(table(("symbol", "address"), symbols))
     hint = f"vm = vlab.VM({name!r})"
     parts.append(Said(f"boot it with {hint}", f"<p>Boot it with <code>{html.escape(hint)}</code></p>"))
     return together(parts)
-
-
-def together(parts: list[Said]) -> Said:
-    """Show several things under each other."""
-    return Said("\n".join(part.words for part in parts), "".join(part.body for part in parts))
 
 
 def _whole(cell: str) -> str:
@@ -126,7 +121,7 @@ def _firmware(monitor: str, paging: str, memory: int) -> _Start:
 
     The machine does the same in each run, so this is how every boot sector finds it.
     """
-    path = images.keep(_PROBE, "probe.img")
+    path = keep(_PROBE, "probe.img")
     with VM(path, monitor=monitor, paging=paging, memory=memory, trace="full") as vm:
         vm.run(timeout=60)
         counts = dict.fromkeys(vm.exits.source.reasons, 0)
@@ -147,22 +142,17 @@ def _result(image: CellImage, run: Run, start: _Start, given: Given, name: str) 
         and run.stop.kind is StopKind.HALTED
         and image.end < after.cs.base * (image.bits == 16) + after.rip <= image.end + 2
     )
-    headline = "the code ran to its end" if ran_out else run.headline()
+    ended = "the code ran to its end" if ran_out else run.headline()
     if given.flag("until-halt") and run.stop is not None and run.stop.kind is StopKind.EXPECTED:
-        headline = f"the guest waits in HLT, just before {after.rip:#x}"
+        ended = f"the guest waits in HLT, just before {after.rip:#x}"
     if given.count("steps") and run.stop is not None and run.stop.kind is StopKind.EXPECTED:
-        headline = f"{given.count('steps')} exits done; the guest is {where(vm)}"
+        ended = f"{given.count('steps')} exits done; the guest is {where(vm)}"
     if run.stop is not None and run.stop.kind is StopKind.TIMEOUT:
-        headline += "; --timeout S gives it more"
+        ended += "; --timeout S gives it more"
     way = f"{len(image.assembled.code):,} bytes, {image.bits} bits, {vm.monitor}/{vm.paging}, as {name}"
-    parts = [
-        Said(f"{headline} ({way})", f"<p><strong>{html.escape(headline)}</strong> ({html.escape(way)})</p>")
-    ]
-    story = run.story()
-    parts += [story] if story else []
-    parts.append(compare(start.registers, after))
-    parts += [part for part in (run.console(), run.reasons()) if part]
-    if given.flag("trace"):
-        traced = each_exit(vm, vm.exits.total - start.exits, start.exits)
-        parts += [traced] if traced else []
-    return together(parts)
+    traced = each_exit(vm, vm.exits.total - start.exits, start.exits) if given.flag("trace") else None
+    parts = (
+        headline(ended, way), run.story(), compare(start.registers, after), run.console(), run.reasons(),
+        traced,
+    )  # fmt: skip
+    return together([part for part in parts if part])

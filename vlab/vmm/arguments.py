@@ -5,7 +5,7 @@ Each check raises UnusableInput with the argument's name and its value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Real
 from operator import index
 from os import PathLike
@@ -123,6 +123,19 @@ def _capacity(name: str, value: object) -> None:
     whole(name, value, "number of records to keep")
 
 
+def _monitor(name: str, value: object) -> None:
+    """A name or a class; which ones there are is said elsewhere."""
+    if not isinstance(value, (str, type)):
+        raise UnusableInput(
+            f"{name}: {value!r} is neither a monitor's name nor a class; write its name in quotes"
+        )
+
+
+def _mapping(name: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise UnusableInput(f'{name}: {value!r} is no table of chips; write it as {{"serial": MyUart}}')
+
+
 def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise UnusableInput(f"{name}: {value!r} is neither True nor False; give one of them")
@@ -135,6 +148,7 @@ def _machine(name: str, value: object) -> None:
 
 _NEVER_NONE: Final = frozenset(("guest", "monitor", "clock", "trace_capacity", "history"))
 _CHECKS: Final[dict[str, Callable[[str, object], None]]] = {
-    "guest": _guest, "monitor": _text, "paging": _paging, "initrd": path, "disk": path, "append": _text,
+    "guest": _guest, "monitor": _monitor, "paging": _paging, "initrd": path, "disk": path, "append": _text,
     "clock": _text, "trace": _level, "trace_capacity": _capacity, "history": _flag, "machine": _machine,
+    "devices": _mapping,
 }  # fmt: skip

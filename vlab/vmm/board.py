@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeVar
 
 from vlab.devices import debug_ports
 from vlab.devices.acpi_pm import AcpiPm
@@ -53,6 +54,14 @@ ISA_LINES: Final = (
 """Which chip drives which ISA interrupt line."""
 
 
+REPLACEABLE: Final = ("pic", "pit", "rtc", "serial", "keyboard_controller")
+"""The chips that a user may bring instead: called like vlab's own class of that chip, with the same wires."""
+
+Makers = Mapping[str, Callable[..., Any]]
+_C = TypeVar("_C")
+_NONE: Final[Makers] = MappingProxyType({})
+
+
 def pin_of(irq: int) -> int:
     """Give the pin of the I/O APIC that an ISA interrupt line leads to."""
     return _TIMER_PIN if irq == 0 else irq
@@ -80,13 +89,20 @@ class Board:
     """The chips of one virtual machine.
 
     memory: the guest's RAM from guest-physical 0. disk: contents of the firmware's disk, None for none.
-    epoch: seconds since 1970 at virtual time 0.
+    epoch: seconds since 1970 at virtual time 0. makers: what makes some of the REPLACEABLE chips, by name.
     """
 
     def __init__(
-        self, clock: Clock, memory: memoryview, *, disk: bytearray | None = None, epoch: int = EPOCH
+        self,
+        clock: Clock,
+        memory: memoryview,
+        *,
+        disk: bytearray | None = None,
+        epoch: int = EPOCH,
+        makers: Makers = _NONE,
     ) -> None:
         self.clock = clock
+        self._makers = makers
         self.alarms = Alarms(clock)
         self.events = BoardEvents()
         self.ports = Bus("I/O ports")
@@ -102,11 +118,16 @@ class Board:
 
     # --- chips ------------------------------------------------------------------------------------------
 
+    def _chip(self, name: str, usual: Callable[..., _C], **wires: Any) -> _C:
+        """Make a chip: the user's own where there is one."""
+        make: Callable[..., _C] = self._makers.get(name, usual)
+        return make(**wires)
+
     def _timed(self, expire: Callable[[], None]) -> Callable[[int | None], None]:
         return self.alarms.alarm(expire).schedule
 
     def _make_interrupt_controllers(self) -> None:
-        self.pic = Pic8259Pair(output=self._pic_output)
+        self.pic = self._chip("pic", Pic8259Pair, output=self._pic_output)
         self.local_apic = LocalApic(
             now=self.clock.now,
             schedule=self._timed(lambda: self.local_apic.expire()),
@@ -138,9 +159,13 @@ class Board:
 
     def _make_timers(self, memory_bytes: int, epoch: int) -> None:
         now = self.clock.now
-        self.pit = Pit8254(now=now, schedule=self._timed(lambda: self.pit.expire()), irq0=self.irq(0))
+        self.pit = self._chip(
+            "pit", Pit8254, now=now, schedule=self._timed(lambda: self.pit.expire()), irq0=self.irq(0)
+        )
         self.port61 = Port61(now=now, set_gate2=self.pit.set_gate2, out2=self.pit.out2)
-        self.rtc = RtcMc146818(
+        self.rtc = self._chip(
+            "rtc",
+            RtcMc146818,
             now=now,
             schedule=self._timed(lambda: self.rtc.expire()),
             irq=self.irq(_RTC_IRQ),
@@ -155,9 +180,16 @@ class Board:
         )
 
     def _make_console(self, memory: memoryview) -> None:
-        self.serial = Serial16550A(irq=self.irq(_SERIAL_IRQ), transmit=lambda byte: self.events.output(byte))
+        self.serial = self._chip(
+            "serial",
+            Serial16550A,
+            irq=self.irq(_SERIAL_IRQ),
+            transmit=lambda byte: self.events.output(byte),
+        )
         self.vga = VgaText(memory=memory[VGA_TEXT_BASE : VGA_TEXT_BASE + VGA_TEXT_SIZE], now=self.clock.now)
-        self.keyboard_controller = I8042(
+        self.keyboard_controller = self._chip(
+            "keyboard_controller",
+            I8042,
             irq_keyboard=self.irq(_KEYBOARD_IRQ),
             irq_mouse=self.irq(_MOUSE_IRQ),
             a20=lambda level: self._set_a20(0, level),

@@ -21,7 +21,7 @@ from vlab.machine.clock import Clock, DeterministicClock, RealtimeClock
 from vlab.machine.machine import Machine
 from vlab.trace.recorder import Level, Recorder
 from vlab.vmm import monitors
-from vlab.vmm.board import EPOCH, Board
+from vlab.vmm.board import EPOCH, REPLACEABLE, Board, Makers
 from vlab.vmm.exits import REASONS
 from vlab.vmm.guest_memory import ROM_BASE, GuestMemory
 from vlab.vmm.monitor import Monitor
@@ -45,7 +45,7 @@ class Settings:
     """How to run a guest: what the command line's options and ``VM``'s arguments say."""
 
     guest: Guest
-    monitor: str
+    monitor: monitors.Choice
     paging: str | PagingStrategy | None
     memory_bytes: int
     initrd: bytes | None
@@ -54,11 +54,12 @@ class Settings:
     clock: str
     trace: Level
     trace_capacity: int
+    devices: Makers
 
 
 def settings(
     guest: Guest,
-    monitor: str,
+    monitor: monitors.Choice,
     paging: str | PagingStrategy | None,
     memory: str | int | None,
     initrd: str | PathLike[str] | None,
@@ -67,6 +68,7 @@ def settings(
     clock: str,
     trace: Level,
     trace_capacity: int,
+    devices: Makers | None,
 ) -> Settings:
     """Read and check what the user asked for. Raises UnusableInput."""
     return Settings(
@@ -80,7 +82,22 @@ def settings(
         clock=clock,
         trace=trace,
         trace_capacity=trace_capacity,
+        devices=makers(devices),
     )
+
+
+def makers(devices: Makers | None) -> Makers:
+    """Check which chips the user brings. Raises UnusableInput."""
+    for name, maker in (devices or {}).items():
+        if name not in REPLACEABLE:
+            raise UnusableInput(
+                f"devices: no chip {name!r} can be brought along; choose from {', '.join(REPLACEABLE)}"
+            )
+        if not callable(maker):
+            raise UnusableInput(
+                f"devices: {maker!r} for {name} makes no chip; give a class, or a function of the same wires"
+            )
+    return dict(devices or {})
 
 
 def memory_size(size: str | int, name: str = "memory") -> int:
@@ -111,9 +128,12 @@ def build(
     if settings.clock not in CLOCKS:
         raise UnusableInput(f"clock: there is no {settings.clock!r}; choose {' or '.join(CLOCKS)}")
     _check_strategy(settings.paging)
-    monitor_name, paging = monitors.choose(settings.monitor, settings.paging)
+    paging = monitors.choose(settings.monitor, settings.paging)
     # Rings are watched where blocks are counted, and a guest at CPL 1 must not get out of its own.
-    counting = settings.clock == "deterministic" or monitor_name not in ("none", "hardware")
+    counting = settings.clock == "deterministic" or monitors.technique(settings.monitor) not in (
+        "none",
+        "hardware",
+    )
     own = machine is None
     if machine is None:
         machine = Machine(settings.memory_bytes + OVERHEAD, counting=counting)
@@ -127,9 +147,15 @@ def build(
             if loaded is None:
                 loaded = _load(settings, settings.guest.read_kernel(), memory)
             clock = _clock(settings.clock, machine)
-            board = Board(clock, memory.ram, disk=_disk(loaded.disk), epoch=_epoch(settings.clock))
+            board = Board(
+                clock,
+                memory.ram,
+                disk=_disk(loaded.disk),
+                epoch=_epoch(settings.clock),
+                makers=settings.devices,
+            )
             recorder = Recorder(REASONS, level=settings.trace, capacity=settings.trace_capacity)
-            monitor = monitors.make(monitor_name, paging, Parts(machine, memory, board, clock, recorder))
+            monitor = monitors.make(settings.monitor, paging, Parts(machine, memory, board, clock, recorder))
         except BaseException:
             memory.close()
             raise
@@ -212,7 +238,7 @@ def _load(settings: Settings, kernel: bytes, memory: GuestMemory) -> Loaded:
 
 def _paravirtual_header(settings: Settings, kernel: bytes) -> Header | None:
     """Give the header that a paravirtual guest must have; None for any other monitor."""
-    if settings.monitor != ParavirtualMonitor.name:
+    if monitors.technique(settings.monitor) != ParavirtualMonitor.name:
         return None
     if settings.initrd is not None:
         raise UnusableInput("initrd: a paravirtual guest has no use for it; leave --initrd out")

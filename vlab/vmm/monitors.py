@@ -7,7 +7,6 @@ from typing import Final
 
 from vlab.errors import UnusableInput
 from vlab.vmm.bare import BareMachine
-from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.nested import NestedPaging
@@ -26,10 +25,15 @@ _WAYS: Final = {
     "paravirtual": ("direct", "shadow"),
     "hardware": ("nested", "shadow"),
 }
-_DEPRIVILEGED: Final[dict[str, type[DeprivilegedMonitor]]] = {
+_CLASSES: Final[dict[str, type[Monitor]]] = {
+    "none": BareMachine,
     "trap-emulate": TrapAndEmulate,
     "binary-translation": BinaryTranslation,
+    "paravirtual": ParavirtualMonitor,
+    "hardware": HardwareMonitor,
 }
+Choice = str | type[Monitor]
+"""A monitor by name, or a class of the user's own, derived from one of vlab's."""
 _NO_STRATEGY: Final = {
     "none": "the bare machine has no monitor to use a paging strategy",
 }
@@ -47,38 +51,52 @@ def ways_for(guest: str) -> list[tuple[str, str]]:
     return [way for way in available() if (way[0] == "paravirtual") == (guest in _PARAVIRTUAL)]
 
 
-def choose(monitor: str, paging: str | PagingStrategy | None) -> tuple[str, str | PagingStrategy]:
-    """Check a choice, and fill in the monitor's first paging where none is given.
+def technique(monitor: object) -> str:
+    """Give the name of the technique: that of vlab's own class from which the user's is derived.
+
+    Raises UnusableInput for a monitor that there is not.
+    """
+    if isinstance(monitor, str):
+        if monitor not in _WAYS:
+            raise UnusableInput(f"monitor: there is no {monitor!r}; choose one of {', '.join(_WAYS)}")
+        return monitor
+    names = [
+        name for name, base in _CLASSES.items() if isinstance(monitor, type) and issubclass(monitor, base)
+    ]
+    if names:
+        return names[0]
+    what = f"{monitor.__name__} is not derived from" if isinstance(monitor, type) else f"{monitor!r} is not"
+    known = ", ".join(base.__name__ for base in _CLASSES.values())
+    raise UnusableInput(f"monitor: {what} one of vlab's monitors; give a name, or a class made from {known}")
+
+
+def choose(monitor: Choice, paging: str | PagingStrategy | None) -> str | PagingStrategy:
+    """Check a choice, and give the paging: the technique's first where none is given.
 
     Raises UnusableInput for a monitor or paging that there is not.
     """
-    if monitor not in _WAYS:
-        raise UnusableInput(f"monitor: there is no {monitor!r}; choose one of {', '.join(_WAYS)}")
-    ways = _WAYS[monitor]
+    name = technique(monitor)
+    ways = _WAYS[name]
     if paging is None:
-        return monitor, ways[0]
+        return ways[0]
     if isinstance(paging, str) and paging not in ways:
         raise UnusableInput(
-            f"paging: {paging!r} does not go with the monitor {monitor}; choose {' or '.join(ways)}"
+            f"paging: {paging!r} does not go with the monitor {name}; choose {' or '.join(ways)}"
         )
-    if not isinstance(paging, str) and monitor in _NO_STRATEGY:
-        raise UnusableInput(f"paging: {_NO_STRATEGY[monitor]}; leave it out")
-    return monitor, paging
+    if not isinstance(paging, str) and name in _NO_STRATEGY:
+        raise UnusableInput(f"paging: {_NO_STRATEGY[name]}; leave it out")
+    return paging
 
 
-def make(monitor: str, paging: str | PagingStrategy, parts: Parts) -> Monitor:
+def make(monitor: Choice, paging: str | PagingStrategy, parts: Parts) -> Monitor:
     """Make the monitor for a checked choice."""
-    if monitor == "none":
-        return BareMachine(parts)
-    if monitor == "paravirtual" and paging == "direct":
-        return ParavirtualMonitor(parts)
+    name = technique(monitor)
+    kind: Callable[..., Monitor] = _CLASSES[monitor] if isinstance(monitor, str) else monitor
+    if paging == "direct":
+        return kind(parts)
     strategy = PAGING[paging]() if isinstance(paging, str) else paging
-    if monitor == "hardware":
-        return HardwareMonitor(parts, strategy)
-    if not isinstance(strategy, ShadowPaging):
+    if name != "hardware" and not isinstance(strategy, ShadowPaging):
         raise UnusableInput(
-            f"paging: {strategy.name!r} cannot serve the monitor {monitor}; derive it from ShadowPaging"
+            f"paging: {strategy.name!r} cannot serve the monitor {name}; derive it from ShadowPaging"
         )
-    if monitor == "paravirtual":
-        return ParavirtualMonitor(parts, strategy)
-    return _DEPRIVILEGED[monitor](parts, strategy)
+    return kind(parts, strategy)

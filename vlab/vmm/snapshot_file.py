@@ -29,8 +29,9 @@ from vlab.trace import beginning
 from vlab.trace.atomic import replacing
 from vlab.trace.recorder import Level, Mark
 from vlab.vmm import arguments, factory
-from vlab.vmm.board import Board
+from vlab.vmm.board import Board, Makers
 from vlab.vmm.inputs import Input
+from vlab.vmm.monitor import Monitor
 from vlab.vmm.paging.strategy import PagingStrategy
 from vlab.vmm.snapshot import Snapshot, Text
 from vlab.vmm.stop import Stop, StopKind
@@ -227,8 +228,14 @@ class Saved:
             sections["disk"] if about["disk"] else None,
         )
 
-    def settings(self, paging: PagingStrategy | None, trace: Level | None) -> factory.Settings:
-        """Say how to build a virtual machine for the snapshot. paging, trace: in place of the saved ones."""
+    def settings(
+        self,
+        paging: PagingStrategy | None = None,
+        trace: Level | None = None,
+        monitor: type[Monitor] | None = None,
+        devices: Makers | None = None,
+    ) -> factory.Settings:
+        """Say how to build a virtual machine for the snapshot. What is given goes before what was saved."""
         header = self._header
         try:
             about = header["about"]
@@ -239,7 +246,7 @@ class Saved:
             )  # fmt: skip
             return factory.Settings(
                 guest=guest,
-                monitor=header["monitor"],
+                monitor=monitor or header["monitor"],
                 paging=paging or header["paging"],
                 memory_bytes=factory.memory_size(header["memory_bytes"]),
                 initrd=None,
@@ -248,6 +255,7 @@ class Saved:
                 clock=header["clock"],
                 trace=trace or header["trace"],
                 trace_capacity=header["trace_capacity"],
+                devices=factory.makers(devices),
             )
         except (ValueError, TypeError, LookupError) as error:
             raise _wrong(self._path, error) from error

@@ -1,4 +1,4 @@
-"""Where images that were made in cells are kept until the process ends."""
+"""Where images that were made in this process are kept until it ends."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def keep(image: bytes, name: str) -> Path:
 
 @cache
 def _folder() -> Path:
-    folder = tempfile.mkdtemp(prefix="vlab-cells-")
+    folder = tempfile.mkdtemp(prefix="vlab-images-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
