@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import (
+from vlab.errors import UnusableInput
+from vlab.guests.programs import (
     CODE,
     CPUID,
     SCRATCH,
@@ -32,7 +33,6 @@ from tests.programs import (
     say,
     timer,
 )
-from vlab.errors import UnusableInput
 from vlab.session import StopKind
 from vlab.vmm.exits import Cpuid, Exit
 from vlab.vmm.hardware import HardwareMonitor

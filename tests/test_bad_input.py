@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import (
+from vlab.errors import UnusableImage, UnusableInput, VlabError
+from vlab.guests.programs import (
     CODE,
     CPUID,
     HALT,
@@ -29,7 +30,6 @@ from tests.programs import (
     store,
     timer,
 )
-from vlab.errors import UnusableImage, UnusableInput, VlabError
 from vlab.session import StopKind
 from vlab.vmm.paging.nested import NestedPaging
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import (
+from vlab.errors import UnusableInput
+from vlab.guests import catalogue
+from vlab.guests.programs import (
     CODE,
     CPUID,
     HALT,
@@ -30,8 +32,6 @@ from tests.programs import (
     store,
     timer,
 )
-from vlab.errors import UnusableInput
-from vlab.guests import catalogue
 from vlab.session import StopKind
 from vlab.vmm import monitors
 

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 import vlab
-from tests.programs import CODE, SCRATCH, SPIN, TICKS, count_down, guest, increment, leave, say, timer
 from vlab.errors import UnusableInput
+from vlab.guests.programs import CODE, SCRATCH, SPIN, TICKS, count_down, guest, increment, leave, say, timer
 from vlab.machine.turns import Turns
 from vlab.session import Stop, StopKind
 

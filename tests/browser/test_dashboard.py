@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.browser.notebooks import Browser
+from tests.browser.notebooks import CELL_COUNT, Browser
 
-CELL_COUNT = "window.jupyterapp.shell.currentWidget.content.model.cells.length"  # shown or not
 CELLS = ("import vlab\nvm = vlab.VM('wren')\nvm", "vm.run(until='$ ', timeout=60); print('there')")
 
 

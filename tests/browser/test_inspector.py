@@ -24,6 +24,14 @@ vm.send('primes 50\\n')
 vm.run(until='$ ', timeout=20)
 Inspector(vm)
 """
+_TRACE = """
+import vlab, vlab.trace
+vm = vlab.VM('longmode', trace='full')
+vm.run(exits=900)
+vm.save_trace('at.vlabtrace')
+trace = vlab.trace.load('at.vlabtrace')
+trace
+"""
 _MILLION = """
 import numpy as np, vlab
 from vlab.trace.exits import Exits
@@ -107,6 +115,24 @@ def test_the_strip_scrubs_and_the_guest_goes_there(browser: Browser) -> None:
         notebook.command("notebook:run-cell")
         notebook.idle()
         expect(notebook.outputs.nth(1)).to_contain_text("(20, ")
+
+
+def test_a_trace_is_opened_at_an_exit_and_its_cursor_can_be_moved(browser: Browser) -> None:
+    with browser.notebook(
+        _TRACE, "found = vlab.show(trace, at=7)\nfound", "found.children[0].look_at(3)"
+    ) as notebook:
+        notebook.run(0)
+        view = notebook.view()
+        strip = view.get_by_role("slider", name="exit")
+        expect(strip).to_have_attribute("aria-valuenow", "900")
+        notebook.run(1)
+        other = notebook.view(1).get_by_role("slider", name="exit")
+        expect(other).to_have_attribute("aria-valuenow", "7")
+        other.press("End")
+        notebook.run(2)
+        assert notebook.errors() == ""
+        expect(other).to_have_attribute("aria-valuenow", "3")
+        expect(strip).to_have_attribute("aria-valuenow", "900")
 
 
 def test_a_million_exits_scrub_at_30_frames_a_second(browser: Browser) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import vlab
+from tests.widgets.waiting import wait_for
 from vlab.errors import UnusableInput
 from vlab.jupyter import panel
 from vlab.session import VM, open_vms
@@ -56,20 +57,13 @@ class FakeComm:
 
     def answer(self) -> dict[str, Any]:
         """Wait for what came of the last action, and forget it."""
-        until(lambda: any("said" in each for each in self.sent))
+        wait_for(lambda: any("said" in each for each in self.sent))
         found = next(each for each in self.sent if "said" in each)
         self.sent.remove(found)
         return found
 
 
 WHO: contextvars.ContextVar[str] = contextvars.ContextVar("WHO")
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.005)
 
 
 def told(number: int) -> dict[str, Any]:
@@ -97,7 +91,7 @@ def test_a_report_tells_of_a_run_in_a_cell_and_of_the_end() -> None:
     with vlab.VM("wren") as vm:
         run = threading.Thread(target=vm.run, kwargs={"timeout": 60})
         run.start()
-        until(lambda: vm.busy)
+        wait_for(lambda: vm.busy)
         assert told(panel.number_of(vm))["inCell"] is True
         vm.pause()
         run.join()
@@ -158,10 +152,10 @@ def test_a_line_reports_in_the_context_in_which_it_was_opened_and_answers() -> N
     token = WHO.set("the panel")
     panel.opened(comm, {})
     WHO.reset(token)
-    until(lambda: len(comm.sent) > 2)
+    wait_for(lambda: len(comm.sent) > 2)
     assert comm.sent[0] == {"vms": []}
     with vlab.VM("hello") as vm:
-        until(lambda: comm.sent[-1]["vms"])
+        wait_for(lambda: comm.sent[-1]["vms"])
         comm.say(action="snapshot", number=panel.number_of(vm))
         answer = comm.answer()
         assert (answer["problem"], answer["vms"][0]["snapshots"]) == (False, 1)
@@ -197,9 +191,9 @@ def test_the_panel_keeps_no_machine_alive() -> None:
     vm: VM | None = vlab.VM("hello")
     assert vm is not None
     panel.act("snapshot", panel.number_of(vm))
-    until(lambda: comm.sent[-1]["vms"])
+    wait_for(lambda: comm.sent[-1]["vms"])
     reference = weakref.ref(vm)
     vm = None
-    until(lambda: gc.collect() is not None and reference() is None)
-    until(lambda: comm.sent[-1]["vms"] == [])
+    wait_for(lambda: gc.collect() is not None and reference() is None)
+    wait_for(lambda: comm.sent[-1]["vms"] == [])
     comm.close({})

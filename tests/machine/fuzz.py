@@ -22,7 +22,7 @@ from typing import Final
 import vlab
 from tests.machine import streams
 from tests.machine.lab import Bench
-from tests.programs import image, image64, sector
+from vlab.guests.programs import image, image64, sector
 from vlab.isa.svm_exits import SvmExit
 from vlab.machine.faults import Event, EventKind
 from vlab.machine.memory import PAGE

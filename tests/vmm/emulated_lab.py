@@ -15,7 +15,8 @@ from typing import Final
 import vlab
 from tests.machine import lab
 from tests.machine.lab import Bench
-from tests.programs import SPIN, guest
+from tests.vmm.state_differences import byte_differences, state_differences
+from vlab.guests.programs import SPIN, guest
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Mode, Segment
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vectors import Vector
@@ -50,14 +51,8 @@ class Outcome:
 
     def differences(self, other: Outcome) -> list[str]:
         found = [] if self.fault == other.fault else [f"fault: {self.fault} {other.fault}"]
-        for name in CpuState.__dataclass_fields__:
-            one, two = getattr(self.state, name), getattr(other.state, name)
-            if one != two:
-                found.append(f"{name}: {one:#x} {two:#x}" if isinstance(one, int) else f"{name}: {one} {two}")
-        if self.memory != other.memory:
-            pairs = enumerate(zip(self.memory, other.memory, strict=True))
-            found += [f"[{n:#x}]: {one:02x} {two:02x}" for n, (one, two) in pairs if one != two][:12]
-        return found
+        found += state_differences(self.state, other.state)
+        return found + byte_differences(self.memory, other.memory)
 
 
 class Twins:

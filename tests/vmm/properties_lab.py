@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import vlab
-from tests.programs import TICKS, count_down, guest, increment, leave, timer
+from tests.vmm.state_differences import byte_differences, state_differences
 from tests.vmm.trap_emulate_cases import (
     EMPTY,
     ENTRIES,
@@ -31,6 +31,7 @@ from tests.vmm.trap_emulate_cases import (
     start,
     u32,
 )
+from vlab.guests.programs import TICKS, count_down, guest, increment, leave, timer
 from vlab.isa.paging import PagingMode
 from vlab.isa.paging_modes import LEVELS
 from vlab.isa.state import CpuState
@@ -77,15 +78,8 @@ class Ending:
     def differences(self, other: Ending) -> list[str]:
         """Tell what is not the same in another ending, in a few lines."""
         found = [] if self.stop == other.stop else [f"end: {self.stop} {other.stop} {other.story}"]
-        for name in CpuState.__dataclass_fields__:
-            one, two = getattr(self.state, name), getattr(other.state, name)
-            if one != two:
-                found.append(f"{name}: {one} {two}")
-        if self.memory != other.memory:
-            pairs = zip(self.memory, other.memory, strict=True)
-            places = [n for n, (one, two) in enumerate(pairs) if one != two]
-            found += [f"[{FIRST + n:#x}]: {self.memory[n]:02x} {other.memory[n]:02x}" for n in places[:12]]
-        return found
+        found += state_differences(self.state, other.state)
+        return found + byte_differences(self.memory, other.memory, FIRST)
 
 
 def restoring_handler() -> bytes:

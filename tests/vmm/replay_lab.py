@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import vlab
-from tests.programs import guest, timer
+from vlab.guests.programs import guest, timer
 from vlab.vmm.stop import StopKind
 
 ECHO = bytes.fromhex(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import vlab
-from tests.programs import UD2, guest, leave
+from vlab.guests.programs import UD2, guest, leave
 from vlab.isa.blocks import Block
 from vlab.isa.state import CpuState
 from vlab.isa.tss import Tss32

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import vlab
-from tests.programs import CPUID, SPIN, guest
 from vlab.errors import UnusableInput
+from vlab.guests.programs import CPUID, SPIN, guest
 from vlab.session import VM, StopKind
 
 BAD_OPTIONS: list[tuple[dict[str, object], str]] = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, count_down, guest, increment, leave, sector, timer
+from vlab.guests.programs import CPUID, SCRATCH, count_down, guest, increment, leave, sector, timer
 from vlab.session import StopKind
 
 BOTH = pytest.mark.parametrize("monitor", ["none", "hardware"])

@@ -14,8 +14,8 @@ import pytest
 
 import vlab
 from tests.machine import lab
-from tests.programs import CODE64, image64, leave
 from tests.vmm.emulated_lab import EDGE, Encoder, Outcome, Twins, twins
+from vlab.guests.programs import CODE64, image64, leave
 from vlab.isa.descriptors import (
     CALL_GATE_16,
     CALL_GATE_32,

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import CODE as BEGIN
-from tests.programs import leave
 from tests.vmm.task_lab import (
     CALL,
     CODE,
@@ -48,6 +46,8 @@ from tests.vmm.task_lab import (
     tss,
     u32,
 )
+from vlab.guests.programs import CODE as BEGIN
+from vlab.guests.programs import leave
 from vlab.isa.tss import Tss16
 from vlab.vmm.stop import StopKind
 

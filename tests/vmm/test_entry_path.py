@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pytest
 
 import vlab
-from tests.programs import TICKS, count_down, guest, increment, leave, timer
 from tests.vmm.boundary_lab import ACTS, Boundaries, disturbed, instructions, moved_code, symbols
+from vlab.guests.programs import TICKS, count_down, guest, increment, leave, timer
 from vlab.guests.recipes import IMAGES
 from vlab.vmm import monitors
 from vlab.vmm.stop import StopKind

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vlab
-from tests.programs import SPIN, guest
 from vlab.errors import UnusableInput
 from vlab.guests import catalogue
+from vlab.guests.programs import SPIN, guest
 from vlab.machine.machine import Machine
 from vlab.vmm import factory
 from vlab.vmm.board import EPOCH

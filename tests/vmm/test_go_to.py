@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, guest, increment, leave, out
 from tests.vmm.replay_lab import outcome
 from vlab.errors import UnusableInput
+from vlab.guests.programs import CPUID, SCRATCH, guest, increment, leave, out
 from vlab.vmm.exits import Exit
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.stop import StopKind

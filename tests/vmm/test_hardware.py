@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 import vlab
-from tests.programs import CODE, CPUID, CS, SCRATCH, SPIN, STACK, guest, leave, out, say, timer
+from vlab.guests.programs import CODE, CPUID, CS, SCRATCH, SPIN, STACK, guest, leave, out, say, timer
 from vlab.isa.msr import Msr
 from vlab.isa.vmcb import InterceptMisc1, InterceptMisc2, VmcbControl, VmcbSave
 from vlab.session import StopKind

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import (
+from vlab.guests.programs import (
     CODE,
     SCRATCH,
     SPIN,

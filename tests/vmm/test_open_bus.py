@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CODE, TICKS, count_down, guest, increment, leave, store, timer
+from vlab.guests.programs import CODE, TICKS, count_down, guest, increment, leave, store, timer
 from vlab.session import Stop, StopKind
 from vlab.vmm.paging.nested import MOST_OPEN
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import SPIN, guest
 from tests.vmm.paravirtual_lab import (
     BEGIN,
     RESULTS,
@@ -35,6 +34,7 @@ from tests.vmm.paravirtual_lab import (
 from tests.vmm.replay_lab import finish, run_for
 from tests.vmm.replay_lab import outcome as everything
 from vlab.errors import UnusableInput
+from vlab.guests.programs import SPIN, guest
 from vlab.guests.recipes import SOURCES
 from vlab.vmm import exits, monitors
 from vlab.vmm.paging.nested import NestedPaging

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import SPIN
 from tests.vmm.paravirtual_lab import (
     BEGIN,
     MEMORY,
@@ -33,6 +32,7 @@ from tests.vmm.paravirtual_lab import (
 from tests.vmm.replay_lab import finish
 from tests.vmm.replay_lab import outcome as everything
 from vlab.errors import UnusableInput
+from vlab.guests.programs import SPIN
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paravirtual.interface import MONITOR_BASE, Call
 from vlab.vmm.stop import StopKind

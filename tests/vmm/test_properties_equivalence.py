@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import count_down, guest, leave, timer
 from tests.vmm.boundary_lab import symbols
+from vlab.guests.programs import count_down, guest, leave, timer
 from vlab.guests.recipes import IMAGES
 from vlab.vmm import monitors
 from vlab.vmm.stop import StopKind

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, count_down, guest, increment, leave, timer
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
+from vlab.guests.programs import CPUID, SCRATCH, count_down, guest, increment, leave, timer
 from vlab.machine.clock import FOREVER, Alarms, DeterministicClock
 from vlab.vmm.inputs import LATENCY_NS
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, SPIN, count_down, guest, image, increment, leave, out, say
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
 from vlab.errors import UnusableInput, VlabError
+from vlab.guests.programs import CPUID, SCRATCH, SPIN, count_down, guest, image, increment, leave, out, say
 from vlab.vmm import monitors
 from vlab.vmm.checkpoints import Checkpoints, Position
 from vlab.vmm.snapshot import Snapshot

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import SPIN, guest, leave, say
 from vlab.errors import UnusableInput, VlabError
+from vlab.guests.programs import SPIN, guest, leave, say
 from vlab.session import StopKind
 from vlab.vmm import runner
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import vlab
-from tests.programs import CPUID, guest, leave, say
 from vlab.devices.serial16550a import Serial16550A
 from vlab.errors import UnusableInput
+from vlab.guests.programs import CPUID, guest, leave, say
 from vlab.vmm import exits
 from vlab.vmm.exits import HardwareExit
 from vlab.vmm.hardware import HardwareMonitor

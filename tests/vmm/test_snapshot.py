@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, SPIN, count_down, guest, increment, leave, say, store
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
+from vlab.guests.programs import CPUID, SCRATCH, SPIN, count_down, guest, increment, leave, say, store
 from vlab.session import VM
 from vlab.vmm import monitors
 from vlab.vmm.inputs import LATENCY_NS

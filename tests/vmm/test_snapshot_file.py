@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import SPIN, guest
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
 from vlab.errors import UnusableInput
 from vlab.guests.catalogue import find
+from vlab.guests.programs import SPIN, guest
 from vlab.session import VM
 from vlab.vmm import monitors
 from vlab.vmm.paging.nested import NestedPaging

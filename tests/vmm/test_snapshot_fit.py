@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import SPIN, guest, out
 from tests.vmm.replay_lab import echo, finish, outcome, run_for
 from vlab.errors import UnusableInput
 from vlab.guests.catalogue import find
+from vlab.guests.programs import SPIN, guest, out
 from vlab.machine.machine import Machine
 from vlab.vmm import monitors
 from vlab.vmm.stop import StopKind

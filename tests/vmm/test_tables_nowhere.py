@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CODE, CS, LOAD, guest, leave, store
+from vlab.guests.programs import CODE, CS, LOAD, guest, leave, store
 from vlab.session import Stop, StopKind
 
 NOWHERE = 0xE0000000

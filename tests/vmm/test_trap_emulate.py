@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import CODE, STI_HALT, TICKS, UD2, guest, image64, leave, timer
 from vlab.errors import UnusableInput
+from vlab.guests.programs import CODE, STI_HALT, TICKS, UD2, guest, image64, leave, timer
 from vlab.vmm.paging.nested import NestedPaging
 
 RESULTS, TABLES, STACK = 0x8000, 0x8400, 0x9000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import vlab
-from tests.programs import guest
+from tests.vmm.state_differences import state_differences
 from tests.vmm.trap_emulate_cases import (
     CODE32,
     DONE,
@@ -28,6 +28,7 @@ from tests.vmm.trap_emulate_cases import (
     Maker,
     start,
 )  # fmt: skip
+from vlab.guests.programs import guest
 from vlab.isa.state import CpuState
 from vlab.vmm.stop import StopKind
 
@@ -48,10 +49,7 @@ class Ending:
     def differences(self, other: Ending) -> list[str]:
         """Tell what is not the same in another ending, in a few lines."""
         found = [] if self.stop == other.stop else [f"end: {self.stop} {other.stop}"]
-        for name in CpuState.__dataclass_fields__:
-            one, two = getattr(self.state, name), getattr(other.state, name)
-            if one != two:
-                found.append(f"{name}: {one} {two}")
+        found += state_differences(self.state, other.state)
         places: list[int] = []
         if self.memory != other.memory:
             pairs = zip(self.memory, other.memory, strict=True)

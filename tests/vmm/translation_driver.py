@@ -114,14 +114,14 @@ HANDLER64: Final = bytes.fromhex(
 )
 
 
-def stubs() -> bytes:
-    """One for each vector, 16 bytes apart."""
+def stubs(first: int = STUBS, handler: int = HANDLER) -> bytes:
+    """One for each vector, 16 bytes apart: push 0 where there is no error code; push its number; jmp."""
     out = b""
     for vector in range(VECTORS):
         stub = b"" if vector in (8, 10, 11, 12, 13, 14, 17) else b"\x6a\0"
         stub += bytes((0x6A, vector))
-        place = STUBS + 16 * vector + len(stub) + 5
-        out += (stub + b"\xe9" + struct.pack("<i", HANDLER - place)).ljust(16, b"\x90")
+        place = first + 16 * vector + len(stub) + 5
+        out += (stub + b"\xe9" + struct.pack("<i", handler - place)).ljust(16, b"\x90")
     return out
 
 

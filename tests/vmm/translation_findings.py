@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from tests.vmm import translation_driver as driver
+from tests.vmm.state_differences import state_differences
 from tests.vmm.translation_random_lab import Ending, Program, World
-from vlab.isa.state import CpuState
 
 _NAMES32 = (
     "es",
@@ -103,9 +103,7 @@ def differences(one: Ending, two: Ending, world: World) -> list[str]:
             last = ", ".join(f"{name} {_text(before.get(name))}" for name in ("vector", "rip"))
             return [*found, f"seen by {at}; the one before was {last}"]
         before = first
-    for name in CpuState.__dataclass_fields__:
-        if getattr(one.state, name) != getattr(two.state, name):
-            found.append(f"at the end, {name}: {getattr(one.state, name)} {getattr(two.state, name)}")
+    found += [f"at the end, {each}" for each in state_differences(one.state, two.state)]
     if one.memory != two.memory:
         pairs = enumerate(zip(one.memory, two.memory, strict=True))
         places = [

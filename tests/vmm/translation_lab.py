@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import vlab
-from tests.programs import CODE, guest, image64, leave
+from tests.vmm.state_differences import state_differences
+from tests.vmm.translation_driver import stubs
+from vlab.guests.programs import CODE, guest, image64, leave
 from vlab.isa.state import CpuState
 from vlab.vmm.translation.monitor import BinaryTranslation
 
@@ -31,7 +33,6 @@ RING0, RING3 = 2, 0x202
 MONITORS = "none", "binary-translation"
 
 _CODE, _DATA, _USER, _RF = 0x00CF9B000000FFFF, 0x00CF93000000FFFF, 0x6000_0000_0000, 1 << 16
-_WITH_CODE = frozenset((8, 10, 11, 12, 13, 14, 17))
 _NAMES32 = "es ds edi esi ebp esp ebx edx ecx eax vector code ip cs flags user_sp user_ss cr2"
 _NAMES64 = "r11 rbp rdi rsi rbx rdx rcx rax vector code ip cs flags sp ss cr2"
 
@@ -115,11 +116,7 @@ class Outcome:
                 one, two = self.memory[at : at + 4], other.memory[at : at + 4]
                 if one != two:
                     found.append(f"[{at:#x}]: {one.hex()} {two.hex()}")
-        for name in CpuState.__dataclass_fields__:
-            one_value, two_value = getattr(self.state, name), getattr(other.state, name)
-            if one_value != two_value:
-                found.append(f"{name}: {one_value} {two_value}")
-        return found[:12]
+        return [*found, *state_differences(self.state, other.state)][:12]
 
 
 # --- worlds -------------------------------------------------------------------------------------------------
@@ -165,8 +162,8 @@ def world32(*, task_gate: bool = False, steps: bool = False) -> dict[int, bytes]
     return _window_frames() | {
         GDT: struct.pack(f"<{len(gdt)}Q", *gdt), TSS: tss, TASK: task.ljust(0x66, b"\0") + b"\x68\0",
         IDT: b"".join(gates), POINTERS: struct.pack("<HI2xHI", 8 * len(gdt) - 1, GDT, 64 * 8 - 1, IDT),
-        STUBS: _stubs(), COMMON: bytes.fromhex("".join(_COMMON32)), STEPS: bytes.fromhex("".join(_STEPS)),
-        LOG_POINTER: struct.pack("<II", LOG, 0),
+        STUBS: stubs(STUBS, COMMON), COMMON: bytes.fromhex("".join(_COMMON32)),
+        STEPS: bytes.fromhex("".join(_STEPS)), LOG_POINTER: struct.pack("<II", LOG, 0),
         DIRECTORY: entries({0: TABLE | 7, 2: EDGE_TABLE | 7, 0x3FC: window[0], 0x3FD: window[1]}),
         TABLE: entries({n: n << 12 | 7 for n in range(1024)}),
         WINDOW_TABLES: entries({n: FRAMES + (n << 12) | 7 for n in range(16)}),
@@ -207,18 +204,9 @@ def world64(*, ist: int = 0) -> dict[int, bytes]:
     return _window_frames() | {place: entries(table, wide=True) for place, table in tables.items()} | {
         GDT: struct.pack(f"<{len(gdt)}Q", *gdt), TSS: tss.ljust(0x66, b"\0") + b"\x68\0",
         IDT: b"".join(gates), POINTERS: struct.pack("<HQ6xHQ", 8 * len(gdt) - 1, GDT, 64 * 16 - 1, IDT),
-        STUBS: _stubs(), COMMON: bytes.fromhex("".join(_COMMON64)), LOG_POINTER: struct.pack("<II", LOG, 0),
+        STUBS: stubs(STUBS, COMMON), COMMON: bytes.fromhex("".join(_COMMON64)),
+        LOG_POINTER: struct.pack("<II", LOG, 0),
     }  # fmt: skip
-
-
-def _stubs() -> bytes:
-    """For each vector: push 0 where there is no error code; push its number; jmp COMMON."""
-    out = b""
-    for vector in range(64):
-        head = (b"" if vector in _WITH_CODE else b"\x6a\0") + bytes((0x6A, vector))
-        end = STUBS + 16 * vector + len(head) + 5
-        out += (head + b"\xe9" + struct.pack("<i", COMMON - end)).ljust(16, b"\x90")
-    return out
 
 
 # --- programs -----------------------------------------------------------------------------------------------

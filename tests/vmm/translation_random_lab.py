@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import vlab
-from tests.programs import image, image64
 from tests.vmm import translation_driver as driver
 from tests.vmm.translation_driver import SLOT
+from vlab.guests.programs import image, image64
 from vlab.isa.descriptors import pack_segment
 from vlab.isa.state import CpuState, Segment
 from vlab.vmm.stop import StopKind

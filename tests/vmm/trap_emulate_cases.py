@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from random import Random
 
-from tests.programs import leave
+from vlab.guests.programs import leave
 
 SLOTS = 14
 

@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
 import vlab
-from tests.programs import CPUID, SCRATCH, guest, increment, leave, out
 from vlab.errors import UnusableInput
-from vlab.trace.file import load
+from vlab.guests.programs import CPUID, SCRATCH, guest, increment, leave, out
+from vlab.trace.exits import Exits
+from vlab.trace.file import TraceFileError, dump, load, loads
+from vlab.trace.storage import freeze
 from vlab.vmm.exits import Exit
 from vlab.vmm.paging.nested import NestedPaging
 from vlab.vmm.verdicts import Verdict
 from vlab.widgets import place
+from vlab.widgets.exits_view import ExitsView
 from vlab.widgets.inspector import Inspector
+from vlab.widgets.showing import view_of
+from vlab.widgets.together import Together
 
 CPUIDS = b"".join(increment(SCRATCH) + CPUID for _ in range(5)) + leave(0)
 
@@ -199,3 +205,119 @@ def test_a_vm_without_single_exits_still_shows_where_it_is() -> None:
         assert view.note.startswith("the trace level 'counters' keeps no single exits")
         assert view.place["handler"] is None
         assert view.words() == view.note
+
+
+# --- opened at an exit, and drawn -----------------------------------------------------------------------
+
+
+def drawn(view: Inspector | Together) -> str:
+    """Give the words of a view's picture, a line each; fails where it is no XML."""
+    picture = view.picture()
+    assert picture is not None
+    return "\n".join(fromstring(picture).itertext())
+
+
+def test_a_loaded_trace_is_displayed_as_the_inspector_and_its_exits_as_the_exits(tmp_path: Path) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        vm.save_trace(tmp_path / "run.vlabtrace")
+    trace = load(tmp_path / "run.vlabtrace")
+    assert isinstance(view_of(trace), Inspector)
+    assert isinstance(view_of(trace.exits), ExitsView)
+    with vlab.VM("hello", trace="counters") as vm:
+        vm.run(timeout=20)
+        vm.save_trace(tmp_path / "counted.vlabtrace")
+    assert isinstance(view_of(load(tmp_path / "counted.vlabtrace")), ExitsView)
+
+
+def test_show_opens_a_vm_its_exits_and_a_trace_at_an_exit(tmp_path: Path) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        vm.save_trace(tmp_path / "run.vlabtrace")
+        made = vlab.show(vm, vm.exits, load(tmp_path / "run.vlabtrace"), at=2)
+        assert [(isinstance(each, Inspector), each.at) for each in made.children] == [(True, 2)] * 3
+        assert vm.exits.total == 6  # the guest stays where it is
+        for view in made.children:
+            assert f"RIP\n{vm.exits[1].rip:#x}" in drawn(view)
+            assert "Exit 2 of 6: CPUID. CPUID with EAX and ECX" in drawn(view)
+            assert view.words().splitlines()[0] == str(vm.exits[1])
+        assert drawn(made).count("Exit 2 of 6: CPUID") == 3
+        data = made._repr_mimebundle_()
+        assert data["image/svg+xml"] == made.picture()
+        assert data["text/plain"].count(str(vm.exits[1])) == 3
+
+
+@pytest.mark.parametrize(
+    ("at", "why"),
+    [
+        (0, "at: exit 0 is not in the trace; it has exits 1 to 6"),
+        (7, "at: exit 7 is not in the trace; it has exits 1 to 6"),
+        ("3", "at: '3' is no exit's number; give a whole number from 1 on"),
+        (True, "at: True is no exit's number; give a whole number from 1 on"),
+    ],
+)
+def test_an_exit_that_is_not_there_is_refused(tmp_path: Path, at: int, why: str) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        with pytest.raises(UnusableInput, match=f"^{why}$"):
+            vlab.show(vm, at=at)
+
+
+def test_opening_at_an_exit_says_what_it_needs() -> None:
+    with vlab.VM("hello") as vm:
+        vm.run(timeout=20)
+        with pytest.raises(
+            UnusableInput, match="at: there is no exit 1; the trace level 'counters' keeps no"
+        ):
+            vlab.show(vm, at=1)
+        with pytest.raises(
+            UnusableInput, match=r"subject: .* has no exits to show; give a VM, its vm\.exits"
+        ):
+            vlab.show(vm.screen, at=1)
+
+
+def test_an_exit_is_called_by_its_own_number_where_older_ones_were_dropped(tmp_path: Path) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        frozen = freeze(vm.exits.source)
+        late = Exits(replace(frozen, table=frozen.table[4:], dropped=4))
+    view = Inspector(late, 6)
+    assert "Exit 6 of 6: IOIO" in drawn(view)
+    with pytest.raises(UnusableInput, match="at: exit 4 is not in the trace; it has exits 5 to 6"):
+        view.look_at(4)
+
+
+def test_the_picture_has_the_exit_decoded_the_changes_and_the_code(tmp_path: Path) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        view = Inspector(vm, 6)
+        assert "port = 0xf4" in drawn(view)
+        view.go_to(2)
+        words = drawn(view)
+        assert view.at == 2  # the cursor went along
+        assert "Exit 2 of 6: CPUID" in words  # and what is ahead is still there
+        assert "The guest, after exit 2: protected 32-bit mode, ring 0" in words
+        assert "Registers; ≠ marks changes since exit 1" in words
+        before, value = changed(view)["rip"]
+        assert f"rip\n{value}\n≠ was {before}" in words
+        assert "cpuid\n◂ the exit" in words
+        assert "Served by HardwareMonitor._cpuid\nvlab/vmm/hardware.py, line " in words
+        data, _ = view._repr_mimebundle_()
+        assert data["image/svg+xml"] == view.picture()
+
+
+def test_a_view_without_exits_has_a_picture_that_says_so() -> None:
+    with vlab.VM("hello") as vm:
+        assert "the trace level 'counters' keeps no single exits" in drawn(Inspector(vm))
+
+
+def test_bytes_of_a_trace_are_read_as_the_file_is(tmp_path: Path) -> None:
+    with vlab.VM(guest(tmp_path, CPUIDS), memory="4M", trace="full") as vm:
+        vm.run(timeout=20)
+        found = loads(dump(vm.exits, {"guest": "cpuids"}))
+        assert found.exits.digest() == vm.exits.digest()
+        assert found.metadata == {"guest": "cpuids"}
+    with pytest.raises(TraceFileError, match=r"^the trace: this is no vlab trace: it is empty"):
+        loads(b"")
+    with pytest.raises(TraceFileError, match=r"^answer: the trace is cut short"):
+        loads(b"\x8fvlabtr\n", "answer")

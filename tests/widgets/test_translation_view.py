@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.widgets.test_view import wait_for
+from tests.widgets.waiting import wait_for
 from vlab.errors import UnusableInput
 from vlab.session import VM
 from vlab.vmm.translation.statistics import Room, Run

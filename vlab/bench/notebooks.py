@@ -82,10 +82,11 @@ def browsing(server: Server, profile: Path) -> Iterator[Browser]:
 
 
 class Server:
-    """A JupyterLab server in ``folder``; ``url`` is its address."""
+    """A JupyterLab server in ``folder``; ``url`` is its address. application: or "notebook", which is 7."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, application: str = "jupyterlab") -> None:
         self.folder = folder
+        self.tree = "notebooks" if application == "notebook" else "lab/tree"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -104,7 +105,7 @@ class Server:
             "JUPYTER_PATH": folder / "share",
         }  # fmt: skip
         line = [
-            sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+            sys.executable, "-m", application, "--no-browser", "--allow-root", "--ip=127.0.0.1",
             f"--port={port}", "--IdentityProvider.token=", "--expose-app-in-browser",
             "--LabApp.extension_manager=readonly", f"--ServerApp.root_dir={folder / 'notebooks'}",
         ]  # fmt: skip
@@ -242,7 +243,7 @@ class Browser:
         (self.server.folder / "notebooks" / name).write_text(json.dumps(content))
         with self.page(name) as found:
             page = found.page
-            page.goto(f"{self.server.url}/lab/tree/{name}?reset")
+            page.goto(f"{self.server.url}/{self.server.tree}/{name}?reset")
             page.locator(".jp-CodeCell").first.wait_for(timeout=60_000)
             page.evaluate(_READY)
             try:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from vlab.bench.notebooks import Browser, Server, browsing, missing
+from vlab.bench.notebooks import Browser, Notebook, Server, browsing, missing
 from vlab.bench.registry import Measurement, NotMeasured, Say, at_least, at_most, bench
 
 EXITS = 1_000_000
@@ -69,16 +69,22 @@ _SCRUB: Final = """async (seconds) => {
 }"""
 
 
+def _shown(notebook: Notebook, wanted: str, say: Say) -> tuple[float, int]:
+    """Record exits and show them; give the seconds until ``wanted`` is there, and bytes received before."""
+    say(f"recording {EXITS:,} exits")
+    notebook.run(0)
+    before = notebook.received
+    say("showing them")
+    seconds = notebook.page.evaluate(_FIRST_PAINT, [1, wanted])
+    notebook.idle()
+    return seconds, before
+
+
 @bench("view-million", unit="s", bar=at_most(2.0))
 def view_million(say: Say) -> Measurement:
     """From the call that shows the exits of a trace of a million of them to the first picture."""
     with laboratory() as browser, browser.notebook(RECORD.format(exits=EXITS), "vm.exits") as notebook:
-        say(f"recording {EXITS:,} exits")
-        notebook.run(0)
-        before = notebook.received
-        say("showing them")
-        seconds = notebook.page.evaluate(_FIRST_PAINT, [1, ".bqplot path, .bqplot rect.bar"])
-        notebook.idle()
+        seconds, before = _shown(notebook, ".bqplot path, .bqplot rect.bar", say)
     return Measurement(seconds, f"{(notebook.received - before) / 1e6:.2f} MB received")
 
 
@@ -86,12 +92,7 @@ def view_million(say: Say) -> Measurement:
 def view_scrub(say: Say) -> Measurement:
     """Pictures a second while a million exits are scrubbed through, key by key."""
     with laboratory() as browser, browser.notebook(RECORD.format(exits=EXITS), INSPECT) as notebook:
-        say(f"recording {EXITS:,} exits")
-        notebook.run(0)
-        before = notebook.received
-        say("showing them")
-        seconds = notebook.page.evaluate(_FIRST_PAINT, [1, '.vlab-view [role="slider"]'])
-        notebook.idle()
+        seconds, before = _shown(notebook, '.vlab-view [role="slider"]', say)
         notebook.page.wait_for_function(
             f"""() => document.querySelector('.vlab-view [role="slider"]').ariaValueMax >= {EXITS - 1}"""
         )

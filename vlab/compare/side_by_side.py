@@ -14,17 +14,12 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from vlab.compare.record import RunRecord, record
 from vlab.costs.model import Cycles, of_run
-from vlab.costs.readings import Way
+from vlab.costs.readings import KNOWN_TO_ITS_GUESTS, PARAVIRTUAL, Way, share_alone
 from vlab.costs.table import Costs, load
 from vlab.vmm.stop import Stop, StopKind
 
 if TYPE_CHECKING:
     from vlab.vmm.silent import Silent
-
-KNOWN_TO_ITS_GUESTS: Final = "paravirtual"
-"""The monitor whose guests must know it."""
-PARAVIRTUAL: Final = {"wren": "wren-paravirt"}
-"""The images that do, by the guest whose source they share."""
 
 NOT_EQUIVALENT: Final = {"trap-emulate": "not all sensitive instructions of x86 trap"}
 """Monitors that are not equivalent, and why; what their guests do otherwise is a result and no failure."""
@@ -90,8 +85,7 @@ class Finished:
     @property
     def share_alone(self) -> float | None:
         """The part of the blocks, 0 to 1, that no exit interrupted; None where nothing counts blocks."""
-        blocks = self.record["blocks"]
-        return max(0.0, 1 - self.record["exits"]["total"] / blocks) if blocks else None
+        return share_alone(self.record["exits"]["total"], self.record["blocks"])
 
     def cycles(self, costs: Costs) -> Cycles | None:
         """Model the run on the default processor of the cost table."""

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 BARE: Final = "none"
-_KERNELS: Final = {"paravirtual": "wren-paravirt"}
 KERNEL: Final = "wren"
+KNOWN_TO_ITS_GUESTS: Final = "paravirtual"
+"""The monitor whose guests must know it."""
+PARAVIRTUAL: Final = {KERNEL: "wren-paravirt"}
+"""The images that do, by the guest whose source they share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,12 @@ class Way:
     @property
     def kernel(self) -> str:
         """The guest's name in the catalogue: the teaching kernel, as it runs there."""
-        return _KERNELS.get(self.monitor, KERNEL)
+        return PARAVIRTUAL[KERNEL] if self.monitor == KNOWN_TO_ITS_GUESTS else KERNEL
+
+
+def share_alone(exits: float, blocks: float | None) -> float | None:
+    """Give the part of the blocks, 0 to 1, that no exit interrupted; None where nothing counts blocks."""
+    return max(0.0, 1 - exits / blocks) if blocks else None
 
 
 @dataclass(frozen=True, slots=True)

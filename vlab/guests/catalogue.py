@@ -125,10 +125,7 @@ def add(
     kernel = expand(path).absolute()
     disk = None if initrd is None else expand(initrd).absolute()
     chosen = kernel.stem if name is None else name
-    if not _NAME.fullmatch(chosen):
-        raise UnusableInput(f"name: {chosen!r} is not possible; use letters, digits, '.', '_' and '-'")
-    if chosen in _BUNDLED_NAMES:
-        raise UnusableInput(f"name: {chosen!r} is a bundled guest; choose another one with --name")
+    _check_name(chosen, "choose another one with --name")
     guest = _from_file(chosen, kernel, disk, cmdline)
     guest.read_initrd()
     index.write_own(index.read_own() | {chosen: index.Own(guest.kind, kernel, disk, guest.cmdline)})
@@ -141,12 +138,16 @@ def remember(path: str | Path, name: str) -> Guest:
     A guest that was remembered by this name, or added, is hidden. Raises UnusableInput or UnusableImage for
     what does not fit.
     """
+    _check_name(name, "choose another name")
+    guest = _session[name] = _from_file(name, expand(path).absolute(), None, None)
+    return guest
+
+
+def _check_name(name: str, instead: str) -> None:
     if not _NAME.fullmatch(name):
         raise UnusableInput(f"name: {name!r} is not possible; use letters, digits, '.', '_' and '-'")
     if name in _BUNDLED_NAMES:
-        raise UnusableInput(f"name: {name!r} is a bundled guest; choose another name")
-    guest = _session[name] = _from_file(name, expand(path).absolute(), None, None)
-    return guest
+        raise UnusableInput(f"name: {name!r} is a bundled guest; {instead}")
 
 
 def remove(name: str) -> None:

@@ -5,6 +5,8 @@ Sections are those of AMD APM vol. 2, rev. 3.44 (APM2).
 
 from __future__ import annotations
 
+from typing import Final
+
 from vlab.isa.fields import Register, bit, bits
 
 
@@ -159,3 +161,7 @@ class XCR0(Register, width=64, reference="APM2 11.5.2"):
     YMM = bit(2, "upper halves of the YMM registers")
     PKRU = bit(9, "protection key rights")
     LWP = bit(62, "lightweight profiling")
+
+
+DECLARED: Final[dict[str, type[Register]]] = {"rflags": EFlags, "cr0": CR0, "cr4": CR4, "efer": EFER}
+"""The fields of `vlab.isa.state.CpuState` whose bits have names."""

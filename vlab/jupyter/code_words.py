@@ -6,11 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from vlab.guests.assembling.words import MNEMONICS
+from vlab.guests.assembling.words import MNEMONICS, WORD_REGISTERS
 
-_WIDE: Final = ("ax", "bx", "cx", "dx", "si", "di", "sp", "bp")
 REGISTERS: Final = (
-    *_WIDE, *(f"e{name}" for name in _WIDE), *(f"r{name}" for name in _WIDE),
+    *WORD_REGISTERS, *(f"e{name}" for name in WORD_REGISTERS), *(f"r{name}" for name in WORD_REGISTERS),
     *(f"r{n}" for n in range(8, 16)),
     "al", "bl", "cl", "dl", "ah", "bh", "ch", "dh", "cs", "ds", "es", "fs", "gs", "ss",
     "cr0", "cr2", "cr3", "cr4",

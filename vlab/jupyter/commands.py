@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from vlab.errors import UnusableInput
-from vlab.jupyter.asm import together
+from vlab.isa.state import CpuState
 from vlab.jupyter.current import Current
-from vlab.jupyter.options import Given
+from vlab.jupyter.options import Given, whole
 from vlab.jupyter.register_table import compare, show
 from vlab.jupyter.running import Interrupted, Run, begin, each_exit, go, where
-from vlab.jupyter.saying import Said, best, lines, table
+from vlab.jupyter.saying import Said, best, headline, lines, table, together
 from vlab.session import VM, Stop, StopKind, open_vms
 from vlab.vmm.snapshot import Snapshot
 
@@ -37,12 +36,11 @@ def _ran(vm: VM, action: Callable[[], Stop]) -> Said | Interrupted:
     return run.outcome(_told(run, before))
 
 
-def _told(run: Run, before: Any) -> Said:
+def _told(run: Run, before: CpuState) -> Said:
     done = run.stop is not None and run.stop.kind is StopKind.EXPECTED
-    headline = f"{run.stop}; the guest is {where(run.vm)}" if done else run.headline()
-    parts = [Said(headline, f"<p><strong>{html.escape(headline)}</strong></p>")]
-    parts += [part for part in (run.story(), run.console(), run.reasons()) if part]
-    return together([*parts, compare(before, run.vm.registers())])
+    ended = f"{run.stop}; the guest is {where(run.vm)}" if done else run.headline()
+    parts = [part for part in (run.story(), run.console(), run.reasons()) if part]
+    return together([headline(ended), *parts, compare(before, run.vm.registers())])
 
 
 def _back(current: Current, given: Given) -> Said:
@@ -51,10 +49,8 @@ def _back(current: Current, given: Given) -> Said:
     stop = vm.step_back()
     for _ in range(count - 1):
         stop = vm.step_back()
-    headline = f"{stop}; the guest is {where(vm)}, after {vm.exits.total:,} exits"
-    return together(
-        [Said(headline, f"<p><strong>{html.escape(headline)}</strong></p>"), compare(before, vm.registers())]
-    )
+    told = f"{stop}; the guest is {where(vm)}, after {vm.exits.total:,} exits"
+    return together([headline(told), compare(before, vm.registers())])
 
 
 def _start(current: Current, given: Given) -> Said:
@@ -157,14 +153,7 @@ def status(current: Current) -> Said:
 def _count(given: Given, command: str, default: int) -> int:
     if not given.words:
         return default
-    text = given.words[0]
-    try:
-        found = int(text, 0)
-    except ValueError:
-        found = 0
-    if not 1 <= found <= 1 << 40:
-        raise UnusableInput(f"%vm {command}: {text!r} is no number to use here; give a whole number from 1")
-    return found
+    return whole(f"%vm {command}", given.words[0], 1 << 40)
 
 
 def _address(text: str) -> int:

@@ -32,14 +32,29 @@ class Option:
             raise UnusableInput(f"{magic} --{self.name}: {text!r} is not possible; give {_either(known)}")
         if self.kind is str:
             return text
-        try:
-            found = int(text, 0) if self.kind is int else float(text)
-        except ValueError:
-            found = -1
-        if not 0 < found < float("inf"):
-            what = "a whole number from 1" if self.kind is int else "seconds, such as 5"
-            raise UnusableInput(f"{magic} --{self.name}: {text!r} is no number to use here; give {what}")
-        return found
+        place = f"{magic} --{self.name}"
+        return whole(place, text) if self.kind is int else _seconds(place, text)
+
+
+def whole(place: str, text: str, most: int | None = None) -> int:
+    """Read a whole number from 1. place: where it is written. Raises UnusableInput."""
+    try:
+        found = int(text, 0)
+    except ValueError:
+        found = 0
+    if found < 1 or (most is not None and found > most):
+        raise UnusableInput(f"{place}: {text!r} is no number to use here; give a whole number from 1")
+    return found
+
+
+def _seconds(place: str, text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise UnusableInput(f"{place}: {text!r} is no number to use here; give seconds, such as 5")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +74,9 @@ class Given:
         value = self.options.get(name)
         return None if value is None else int(value)
 
-    def seconds(self, name: str, default: float | None = None) -> float | None:
+    def seconds(self, name: str) -> float | None:
         """Give an option's time."""
-        value = self.options.get(name, default)
+        value = self.options.get(name)
         return None if value is None else float(value)
 
     def flag(self, name: str) -> bool:

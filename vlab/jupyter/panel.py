@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vlab.errors import UnusableInput, VlabError
+from vlab.jupyter.current import Current
 from vlab.session import VM, open_vms
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def _names() -> dict[int, str]:
     shell = None if ipython is None else ipython.get_ipython()
     if shell is None:
         return {}
-    mine = dict(shell.user_ns).items()
-    return {id(value): name for name, value in mine if isinstance(value, VM) and not name.startswith("_")}
+    return {id(vm): name for name, vm in Current(shell.user_ns).named().items()}
 
 
 # --- what can be asked ----------------------------------------------------------------------------------

@@ -6,12 +6,10 @@ import html
 from dataclasses import dataclass
 from typing import Final
 
-from vlab.isa.control import CR0, CR4, EFER, EFlags
-from vlab.isa.fields import Register
+from vlab.isa.control import DECLARED
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Mode
 from vlab.jupyter.saying import Said
 
-_DECODED: Final[dict[str, type[Register]]] = {"rflags": EFlags, "cr0": CR0, "cr4": CR4, "efer": EFER}
 _CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "efer")
 
 
@@ -58,7 +56,7 @@ def _row(name: str, before: CpuState, after: CpuState, digits: int) -> Row:
 
 def _bits(name: str, value: int) -> str:
     """Name the bits of a register that are set."""
-    kind = _DECODED.get(name)
+    kind = DECLARED.get(name)
     if kind is None:
         return ""
     found = kind(value).decode()

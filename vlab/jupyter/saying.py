@@ -70,6 +70,18 @@ def lines(text: str) -> Said:
     return Said(text, pre(text))
 
 
+def headline(text: str, more: str = "") -> Said:
+    """Give a line in bold type. more: behind it, in brackets."""
+    if not more:
+        return Said(text, f"<p><strong>{html.escape(text)}</strong></p>")
+    return Said(f"{text} ({more})", f"<p><strong>{html.escape(text)}</strong> ({html.escape(more)})</p>")
+
+
+def together(parts: Sequence[Said]) -> Said:
+    """Show several things under each other."""
+    return Said("\n".join(part.words for part in parts), "".join(part.body for part in parts))
+
+
 def best(value: object) -> object:
     """Give something as it is if the notebook has a view for it, and otherwise its words."""
     from IPython.core.getipython import get_ipython

@@ -115,7 +115,13 @@ def load(path: str | PathLike[str]) -> TraceFile:
 
     Raises TraceFileError for what is no trace, is newer than this vlab, was cut short, or was changed.
     """
-    whole = _read(path)
+    return loads(_read(path), path)
+
+
+def loads(whole: bytes, path: str | PathLike[str] = "the trace") -> TraceFile:
+    """Read the bytes of a trace file, such as ``dump`` gives. path: what errors call it."""
+    if not whole.startswith(MAGIC):
+        raise _no_trace(path, whole[: len(MAGIC)])
     _, version, flags, header_length, length = _PREFIX.unpack_from(whole.ljust(_PREFIX.size, b"\0"))
     if len(whole) >= _PREFIX.size and version > FORMAT:
         raise TraceFileError(
@@ -146,13 +152,16 @@ def _read(path: str | PathLike[str]) -> bytes:
         with Path(path).open("rb") as stream:
             start = stream.read(len(MAGIC))
             if start != MAGIC:
-                raise TraceFileError(
-                    f"{path}: this is no vlab trace: it {beginning.describe(start)}; "
-                    "`vlab run --trace FILE` writes one"
-                )
+                raise _no_trace(path, start)
             return start + stream.read()
     except OSError as error:
         raise TraceFileError(f"{path}: the trace cannot be read: {_reason(error)}") from error
+
+
+def _no_trace(path: str | PathLike[str], start: bytes) -> TraceFileError:
+    return TraceFileError(
+        f"{path}: this is no vlab trace: it {beginning.describe(start)}; `vlab run --trace FILE` writes one"
+    )
 
 
 def _parse(body: bytes, header_length: int) -> TraceFile:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vlab.costs.model import Cycles, of_operation, of_run
-from vlab.costs.readings import BARE, Reading, Results, Way
+from vlab.costs.readings import BARE, Reading, Results, Way, share_alone
 from vlab.costs.table import Costs, Generation
 from vlab.errors import UnusableInput
 from vlab.widgets import marks
@@ -153,7 +153,7 @@ def _run(run: Mapping[str, Any], first: Mapping[str, Any], costs: Costs) -> Row:
     way = Way(str(run["monitor"]), str(run["paging"]))
     exits, blocks = run["exits"], run["blocks"]
     total, by_reason = int(exits["total"]), {str(name): float(n) for name, n in exits["by_reason"].items()}
-    alone = max(0.0, 1 - total / blocks) if blocks else None
+    alone = share_alone(total, blocks)
     hashed = run.get("result_hash")
     cells = {
         "way": Cell(way.name, way.name, _image(run, first)),

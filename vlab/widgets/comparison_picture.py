@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from vlab.widgets import bundle, svg
+from vlab.widgets import svg
 from vlab.widgets.comparison_data import Cell, Column, Group, Table
 
 _WIDTHS: Final = {
@@ -18,7 +18,7 @@ _ROW, _HEAD, _CHARACTER = 38, 24, 5.9
 def draw(table: Table, generation: str) -> str:
     """Draw all groups, one below the other."""
     width = sum(_WIDTHS[column.key] for column in table.columns) + 16
-    parts = [svg.node("style", (bundle.STATIC / "marks.css").read_text(encoding="utf-8")), _hatching()]
+    parts = [_hatching()]
     title = dict(table.generations).get(generation, generation)
     parts.append(svg.text(10, 20, f"Cycles: modelled for {title}", class_="small faint"))
     y = 26
@@ -30,7 +30,7 @@ def draw(table: Table, generation: str) -> str:
         y += 18
     paper = svg.box(0, 0, width, y + 4, class_="paper")
     label = "Monitors compared: " + ", ".join(group.name for group in table.groups)
-    return svg.document(width, y + 4, label, paper, *parts)
+    return svg.document(width, y + 4, label, paper, *parts, styles=("marks.css",))
 
 
 def _hatching() -> Element:
@@ -62,8 +62,7 @@ def _cell(cell: Cell, column: Column, x: int, y: int, most: float) -> Element:
     parts: list[Element] = [svg.text(x, y + 13, cell.text)]
     if cell.note:
         fits = int(room / _CHARACTER)
-        note = cell.note if len(cell.note) <= fits else f"{cell.note[: fits - 1]}…"
-        parts.append(svg.text(x, y + 31, note, class_="small faint"))
+        parts.append(svg.text(x, y + 31, svg.cut(cell.note, fits), class_="small faint"))
     if column.bars and isinstance(cell.value, int | float) and most:
         left, scale = float(x), room / most
         segments = [(part.amount, part.colour) for part in cell.parts] or [(cell.value, "guest")]

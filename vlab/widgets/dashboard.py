@@ -18,8 +18,7 @@ import ipywidgets
 import traitlets
 
 from vlab.errors import UnusableInput
-from vlab.isa import control
-from vlab.isa.fields import Register
+from vlab.isa.control import DECLARED
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Mode
 from vlab.vmm.snapshot import Snapshot
 from vlab.vmm.stop import StopKind
@@ -28,6 +27,7 @@ from vlab.widgets.kinds import described
 from vlab.widgets.screen import Screen
 from vlab.widgets.standing import standing
 from vlab.widgets.terminal import Terminal
+from vlab.widgets.units import milliseconds
 from vlab.widgets.view import LiveView
 
 if TYPE_CHECKING:
@@ -37,9 +37,6 @@ _PATIENCE: Final = 5.0
 """Seconds of wall time that a step waits for an exit."""
 _SECONDS: Final = 1.0
 """Over which the rate of exits is taken."""
-_DECODED: Final[dict[str, type[Register]]] = {
-    "rflags": control.EFlags, "cr0": control.CR0, "cr4": control.CR4, "efer": control.EFER,
-}  # fmt: skip
 _WIDTH, _LINE, _LINES = 640, 18, 10  # of the drawing, in pixels and lines of the console
 
 _of: WeakKeyDictionary[VM, Dashboard] = WeakKeyDictionary()
@@ -77,7 +74,7 @@ class Dashboard(LiveView):
         super().__init__(
             vm, terminal=terminal, name=vm.guest.name, stuck=_stuck(vm),
             about=f"under {way}, {vm.memory_bytes >> 20} MiB, {vm.clock} clock",
-            kinds={kind.__name__: described(kind) for kind in _DECODED.values()},
+            kinds={kind.__name__: described(kind) for kind in DECLARED.values()},
         )  # fmt: skip
         self.on_msg(self._asked)
         self.observe(self._let_go, "alive")
@@ -133,7 +130,7 @@ class Dashboard(LiveView):
                 return vm.step_back().story
             case "snapshot":
                 self.snapshots.append(vm.snapshot())
-                now = f"after exit {vm.exits.total:,}, {vm.virtual_time_ns / 1e6:,.3f} ms"
+                now = f"after exit {vm.exits.total:,}, {milliseconds(vm.virtual_time_ns)}"
                 label = f"{len(self.snapshots)}: {now}"
                 self.taken = [*self.taken, label]
                 return f"snapshot {label}"
@@ -185,7 +182,7 @@ class Dashboard(LiveView):
         return "\n".join(facts)
 
     def _facts(self) -> list[str]:
-        facts = [self.about, f"{self.exits:,} exits, {self.time / 1e6:,.3f} ms of virtual time"]
+        facts = [self.about, f"{self.exits:,} exits, {milliseconds(self.time)} of virtual time"]
         return [*facts, self.why.partition("\n")[0]] if self.why else facts
 
 
@@ -220,7 +217,7 @@ def _rows(state: CpuState) -> list[list[str]]:
     general = GENERAL_REGISTERS if state.mode is Mode.LONG64 else GENERAL_REGISTERS[:8]
     rows = [["mode", "", f"{state.mode.value}, CPL {state.cpl}"]]
     for name in (*general, "rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer"):
-        kind = _DECODED.get(name)
+        kind = DECLARED.get(name)
         value = getattr(state, name) & mask
         rows.append([name, "" if kind is None else kind.__name__, f"{value:#0{digits + 2}x}"])
     for name in (*SEGMENT_REGISTERS, "ldtr", "tr"):

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vlab.widgets import marks
-from vlab.widgets.exits_data import Span, heights
+from vlab.widgets.exits_data import MOST_BARS, Span, heights
 
 BINS: Final = 1_000
 """Parts of the time in sight and half as much to either side of it, for the way of a drag."""
-MOST_BARS: Final = 10
 _ROOM: Final = 0.82
 """The part of a lane that its highest bin fills."""
 _LANE, _AROUND = 30, 50  # pixels

@@ -18,6 +18,7 @@ from vlab.trace.events import MODES
 from vlab.trace.exits import Exits
 from vlab.trace.storage import exits_of, name_of
 from vlab.vmm.exits import REASONS, describe
+from vlab.widgets.units import milliseconds
 
 if TYPE_CHECKING:
     from vlab.trace.storage import Rows, Source
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 OTHERS: Final = "others"
 """The lane of all reasons that have none of their own."""
 LANES: Final = 9
+MOST_BARS: Final = 10
+"""The reasons that charts of bars show."""
 
 COLUMNS: Final = ("number", "time", "reason", "what", "rip", "mode", "ring", "handled by", "handler time")
 """What the table of exits has."""
@@ -36,6 +39,12 @@ class Span:
 
     start: int
     end: int
+
+    @classmethod
+    def of_milliseconds(cls, start: float, end: float) -> Span:
+        """Make one of times in ms, at least 1 ns long."""
+        first = round(start * 1e6)
+        return cls(first, max(round(end * 1e6), first + 1))
 
     @property
     def length(self) -> int:
@@ -173,11 +182,6 @@ def heights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Give each count's height, 0 to 1, by the logarithm of one more: a lone exit can be seen, too."""
     most = float(np.log1p(counts.max(initial=0)))
     return (np.log1p(counts) / (most or 1.0)).astype(np.float32)
-
-
-def milliseconds(ns: int, digits: int = 3) -> str:
-    """Write a virtual time."""
-    return f"{ns / 1e6:,.{digits}f} ms"
 
 
 def _qualification(reason: str, info1: int, info2: int) -> str:

@@ -10,13 +10,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 import numpy.typing as npt
 
-from vlab.widgets import bundle, marks, svg
-from vlab.widgets.exits_data import Span, heights, milliseconds
+from vlab.widgets import marks, svg
+from vlab.widgets.exits_data import MOST_BARS, Span, heights
+from vlab.widgets.units import milliseconds
 
 PARTS: Final = 400
 """How many bins the drawn timeline has."""
 _WIDTH, _LEFT, _LANE, _ROW = 760, 110, 26, 20
-_MOST: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Ranking:
 
     def spoken(self) -> str:
         """Tell the largest ones in a sentence."""
-        named = [f"{name} {amount:,.{self.digits}f}" for name, amount in self.amounts[:_MOST]]
+        named = [f"{name} {amount:,.{self.digits}f}" for name, amount in self.amounts[:MOST_BARS]]
         return f"{self.title}: {', '.join(named) or 'none'}"
 
 
@@ -46,8 +46,7 @@ def draw(
     rankings: Sequence[Ranking],
 ) -> str:
     """Draw a timeline, where there are lanes, and bars side by side under it."""
-    shown = svg.node("style", (bundle.STATIC / "marks.css").read_text(encoding="utf-8"))
-    parts = [shown, svg.text(8, 20, summary)]
+    parts = [svg.text(8, 20, summary)]
     y = 34
     if lanes:
         parts.append(_timeline(y, lanes, span, counts, selection))
@@ -56,10 +55,10 @@ def draw(
     tallest = 0
     for place, ranking in enumerate(rankings):
         parts.append(_bars(8 + place * width, y, width - 12, ranking))
-        tallest = max(tallest, min(len(ranking.amounts), _MOST + 1))
+        tallest = max(tallest, min(len(ranking.amounts), MOST_BARS + 1))
     height = y + 26 + _ROW * tallest + 8
     paper = svg.box(0, 0, _WIDTH, height, class_="paper")
-    return svg.document(_WIDTH, height, summary, paper, *parts)
+    return svg.document(_WIDTH, height, summary, paper, *parts, styles=("marks.css",))
 
 
 def _timeline(
@@ -103,15 +102,15 @@ def _bars(left: int, top: int, width: int, ranking: Ranking) -> Element:
     parts = [svg.text(left, top + 14, ranking.title, style="font-weight: 600")]
     room = width - 110 - 100
     most = max((amount for _, amount in ranking.amounts), default=0.0) or 1.0
-    for place, (name, amount) in enumerate(ranking.amounts[:_MOST]):
+    for place, (name, amount) in enumerate(ranking.amounts[:MOST_BARS]):
         y = top + 24 + _ROW * place
         parts.append(svg.text(left + 96, y + 13, marks.labelled(name), text_anchor="end"))
         wide = max(room * amount / most, 1.0)
         fill = f"fill: {marks.colour(name)}"
         parts.append(svg.node("rect", x=left + 104, y=y + 2, width=wide, height=_ROW - 6, style=fill))
         parts.append(svg.text(left + 110 + wide, y + 13, f"{amount:,.{ranking.digits}f}"))
-    rest = len(ranking.amounts) - _MOST
+    rest = len(ranking.amounts) - MOST_BARS
     if rest > 0:
-        y = top + 24 + _ROW * _MOST
+        y = top + 24 + _ROW * MOST_BARS
         parts.append(svg.text(left, y + 13, f"and {rest} more reasons", class_="small faint"))
     return svg.group(*parts)

@@ -21,11 +21,12 @@ from vlab.widgets import marks
 from vlab.widgets.composite import Composite
 from vlab.widgets.exits_charts import BINS, Bars, Timeline
 from vlab.widgets.exits_cost import Pricing
-from vlab.widgets.exits_data import Span, Tally, counted, kept, milliseconds
+from vlab.widgets.exits_data import Span, Tally, counted, kept
 from vlab.widgets.exits_moves import SHORTEST, moved, span_of
 from vlab.widgets.exits_parts import PAGE, ExitsBar, ExitsTable
 from vlab.widgets.exits_picture import PARTS, Ranking, draw
 from vlab.widgets.later import Later
+from vlab.widgets.units import milliseconds
 from vlab.widgets.watching import watch
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class ExitsView(Composite):
         """Count anew what was dragged into sight."""
         with self._guard:
             scale = self._timeline.time
-            span = Span(round(scale.min * 1e6), max(round(scale.max * 1e6), round(scale.min * 1e6) + 1))
+            span = Span.of_milliseconds(scale.min, scale.max)
             self._go(span.within(self._kept.span, SHORTEST))
 
     def _brush(self) -> None:
@@ -136,8 +137,7 @@ class ExitsView(Composite):
         if ends is None or len(ends) != 2 or not ends[0] < ends[1]:
             self._select(None)
         else:
-            start = max(round(ends[0] * 1e6), 0)
-            self._select(Span(start, max(round(ends[1] * 1e6), start + 1)))
+            self._select(Span.of_milliseconds(max(ends[0], 0), ends[1]))
 
     def _told(self, _widget: object, content: Any, _buffers: object) -> None:
         """Do what a button or a key in the browser asks for."""
@@ -331,5 +331,5 @@ def _parts(subject: object) -> tuple[VM | None, Exits, tuple[str | None, str | N
     if isinstance(subject, VM):
         return subject, subject.exits, (subject.monitor, subject.paging)
     raise UnusableInput(
-        f"subject: {subject!r} has no exits to show; give a VM, vm.exits or what vlab.trace.file.load gives"
+        f"subject: {subject!r} has no exits to show; give a VM, vm.exits or what vlab.trace.load gave"
     )

@@ -16,15 +16,18 @@ import traitlets
 from vlab.errors import UnusableInput
 from vlab.isa.state import CpuState
 from vlab.session import VM
-from vlab.trace.events import MODES, ExitEvent
+from vlab.trace.events import MODES
 from vlab.trace.exits import Exits
-from vlab.trace.file import TraceFile
-from vlab.widgets import place, qualification, techniques
+from vlab.trace.file import TraceFile, loads
+from vlab.widgets import inspector_picture, place, qualification, techniques
+from vlab.widgets.inspector_picture import Near
 from vlab.widgets.traced import TracedView
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from vlab.widgets.exits_view import ExitsView
 
 _NOWHERE: Final = -1
 _PATIENCE: Final = 10.0
@@ -34,6 +37,7 @@ _PATIENCE: Final = 10.0
 class Inspector(TracedView):
     """The exits of ``subject``, one at a time: a VM, ``vm.exits``, or what ``vlab.trace.load`` gave.
 
+    at: the exit to begin with, see ``look_at``; without it the newest. ``at``: where its cursor was put last.
     ``here``: how many exits the guest has had where it stands. ``stuck``: why it cannot be taken elsewhere,
     empty when it can. ``place``: what there is to see there; see `place.describe`.
     """
@@ -44,20 +48,24 @@ class Inspector(TracedView):
     tables = traitlets.Dict(help="how qualifications decode").tag(sync=True)
     modes = traitlets.List(traitlets.Unicode()).tag(sync=True)
     sections = traitlets.Dict(help="where to read about each reason").tag(sync=True)
+    at = traitlets.Int(0, help="the number of an exit to put the cursor on").tag(sync=True)
     here = traitlets.Int(_NOWHERE).tag(sync=True)
     stuck = traitlets.Unicode().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, subject: VM | Exits | TraceFile) -> None:
+    def __init__(self, subject: VM | Exits | TraceFile, at: int | None = None) -> None:
         self._turn = threading.Lock()
         self._times: npt.NDArray[np.unsignedinteger] | None = None
         self._base = 0
         self._shown: tuple[int, CpuState] | None = None
         self._position: tuple[int, int] | None = None
-        self._last: ExitEvent | None = None
+        self._last: Near | None = None
+        self._looked: Near | None = None
         super().__init__(subject, tables=qualification.tables(), modes=[mode.value for mode in MODES])
         monitor = self.metadata.get("monitor")
         self.sections = techniques.sections(str(monitor or "hardware"))
+        if at is not None:
+            self.look_at(at)
 
     # --- following the VM ---------------------------------------------------------------------------------
 
@@ -80,9 +88,9 @@ class Inspector(TracedView):
     def _show(self, vm: VM, before: tuple[int, CpuState] | None, stop: str) -> None:
         """Set what there is to see here. before: a place to compare with, and its number of exits."""
         state, number = vm.registers(), vm.exits.total
-        event = last_exit(vm.exits)
-        self.place = place.describe(vm, state, event, before, stop)
-        self._shown, self._position, self._last = (number, state), (number, vm.virtual_time_ns), event
+        self._last = Near.newest(vm.exits)
+        self.place = place.describe(vm, state, self._last.event if self._last else None, before, stop)
+        self._shown, self._position = (number, state), (number, vm.virtual_time_ns)
         self.here = number
 
     # --- the trace ----------------------------------------------------------------------------------------
@@ -109,8 +117,39 @@ class Inspector(TracedView):
             return
         table = exits_of(exits.source.rows())
         self._times, self._base = table["time"].copy(), exits.total - len(table)
-        if len(table):
-            self._last = exits[-1]
+        self._last = Near.newest(exits)
+        if self._looked is not None:
+            number = self._looked.number
+            known = self._base < number <= self._recorded
+            self._looked = Near.numbered(exits, number) if known else None
+
+    def look_at(self, number: int) -> None:
+        """Put the cursor on an exit in the trace, counted from 1; the guest stays where it is.
+
+        A trace that is too long to go to the browser by itself goes now. Raises UnusableInput for an exit
+        that is not in the trace.
+        """
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise UnusableInput(f"at: {number!r} is no exit's number; give a whole number from 1 on")
+        with self._turn:
+            first, last = self._base + 1, self._recorded
+            if self.live and not first <= number <= last:
+                self._send_trace(self.vm.exits)
+                first, last = self._base + 1, self._recorded
+            if last < first:
+                raise UnusableInput(f"at: there is no exit {number:,}; {self.note or 'no exit is recorded'}")
+            if not first <= number <= last:
+                raise UnusableInput(
+                    f"at: exit {number:,} is not in the trace; it has exits {first:,} to {last:,}"
+                )
+            self._looked = Near.numbered(loads(self.trace).exits, number)
+            self.at = 0  # so that the same number again is news
+            self.at = number
+
+    @property
+    def _recorded(self) -> int:
+        """The number of the last exit in the trace."""
+        return self._base + (0 if self._times is None else len(self._times))
 
     # --- taking the guest somewhere -----------------------------------------------------------------------
 
@@ -132,10 +171,10 @@ class Inspector(TracedView):
         Raises UnusableInput as ``VM.go_to``, and for an exit that is not in the trace.
         """
         with self._turn:
-            recorded = self._base + (0 if self._times is None else len(self._times))
-            if number > recorded:
+            if number > self._recorded:
                 raise UnusableInput(
-                    f"number: exit {number:,} is not in the trace; it ends with {recorded:,}, so step there"
+                    f"number: exit {number:,} is not in the trace; it ends with {self._recorded:,},"
+                    " so step there"
                 )
             self._go(self._mover(), number)
 
@@ -182,34 +221,37 @@ class Inspector(TracedView):
     def _arrive(self, vm: VM, before: tuple[int, CpuState] | None, story: str) -> None:
         with self.hold_sync():
             self._show(vm, before, story)
+            self._looked, self.at = None, self.here
             if self.has_news(vm.exits):
                 self._send_trace(vm.exits)
 
     # --- without a browser --------------------------------------------------------------------------------
 
-    def picture(self) -> None:
-        """Words say it better."""
+    def picture(self) -> str:
+        """Draw the exit at the cursor, decoded, the exits around it, and the guest where it stands."""
+        near = self._looked or self._last
+        section = self.sections.get(near.event.reason, "") if near else ""
+        return inspector_picture.draw(near, self._recorded, section, self.place, self.note)
 
     def words(self) -> str:
-        """Tell the last exit, decoded, and what is to be seen of the guest there."""
-        if self._last is None:
+        """Tell the exit at the cursor, decoded, and what is to be seen of the guest where it stands."""
+        near = self._looked or self._last
+        if near is None:
             return self.note or "no exit is recorded"
-        last = self._last
-        lines = [str(last), f"  {qualification.tables().get(last.reason, {}).get('meaning', '')}"]
+        event = near.event
+        lines = [str(event), f"  {inspector_picture.meaning(event)}"]
         lines += [
             f"  {each.bits}: {each.name} = {each.text} ({each.meaning})"
-            for each in qualification.decode(last.reason, *last.qualification)
-            if not each.is_flag or each.text == "1"
+            for each in inspector_picture.decoded(event)
         ]
         return "\n".join([*lines, *place.tell(self.place)])
 
 
-def last_exit(exits: Exits) -> ExitEvent | None:
-    """Give the newest exit in a trace, None where it has none."""
-    if exits.source.level != "full" and not len(exits.source.rows(1)):
-        return None
-    newest = exits[-1:]
-    return newest[0] if len(newest) else None
+def opened(trace: TraceFile) -> Inspector | ExitsView:
+    """Give the view of a loaded trace: the inspector, or the counts where no single exits were recorded."""
+    from vlab.widgets.exits_view import ExitsView
+
+    return Inspector(trace) if len(trace.exits) else ExitsView(trace)
 
 
 def _why_stuck(vm: VM) -> str:

@@ -15,7 +15,6 @@ from vlab.trace.events import MODES
 from vlab.widgets import qualification, techniques
 from vlab.widgets.rings import Rings
 
-MONITORS: Final = ("none", "trap-emulate", "binary-translation", "paravirtual", "hardware")
 _STYLE: Final = re.compile(r"<style>.*?</style>", re.DOTALL)
 
 
@@ -24,7 +23,7 @@ def facts() -> dict[str, Any]:
     return {
         "tables": qualification.tables(),
         "modes": [mode.value for mode in MODES],
-        "monitors": {name: _monitor(name) for name in MONITORS},
+        "monitors": {name: _monitor(name) for name in techniques.TECHNIQUES},
     }
 
 

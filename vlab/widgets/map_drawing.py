@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from vlab.widgets import svg
 from vlab.widgets.map_facts import HOST, PHYSICAL, VIRTUAL, Band, Box, MapFacts
-from vlab.widgets.walk_differences import size_text
+from vlab.widgets.units import rough_size, size_text
 
 WIDTH: Final = 780
 _LEFT: Final = {VIRTUAL: 8, PHYSICAL: 285, HOST: 562}
@@ -61,7 +61,7 @@ class _Layout:
         if missing <= 0 or column == HOST:
             return 3
         hole = before.end <= _HOLE <= box.start and box.column == VIRTUAL
-        words = "··· not canonical" if hole else f"··· {_rough(missing)}"
+        words = "··· not canonical" if hole else f"··· {rough_size(missing)}"
         middle = _LEFT[column] + _BOX_WIDTH / 2
         self.heads.append(svg.text(middle, y + 12, words, class_="faint small", text_anchor="middle"))
         return 17
@@ -75,14 +75,6 @@ class _Layout:
 
 def _height(box: Box) -> float:
     return min(110.0, 34 + 4 * max(0.0, log2(max(box.size, 1) / 65536)))
-
-
-def _rough(size: int) -> str:
-    """Write a size with at most four digits."""
-    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 1 << shift:
-            return f"{size / (1 << shift):,.4g} {unit}"
-    return f"{size} bytes"
 
 
 def draw(facts: MapFacts) -> str:

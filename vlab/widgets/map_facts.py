@@ -15,7 +15,7 @@ from vlab.machine.machine import Machine
 from vlab.vmm.address_space import AddressSpace, MappedRange
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE
 from vlab.vmm.guest_memory import ROM_ALIAS, ROM_BASE, Backing, Region
-from vlab.widgets.walk_differences import size_text
+from vlab.widgets.units import size_text
 
 VIRTUAL, PHYSICAL, HOST = 0, 1, 2
 _MOST_BANDS: Final = 8
@@ -163,10 +163,9 @@ class MapFacts:
             if other is not region and other.hpa < region.hpa + region.size
             and region.hpa < other.hpa + other.size
         ]  # fmt: skip
-        marks = ("RO",) if not region.writable else ("RW",)
-        box = Box(key, PHYSICAL, owner, start, end, region.backing.value, _region_name(region))
-        box.kind = {Backing.WINDOW: "window"}.get(region.backing, region.backing.value)
-        box.marks = (*marks, *(("×2",) if twice else ()))
+        kind = "window" if region.backing is Backing.WINDOW else region.backing.value
+        box = Box(key, PHYSICAL, owner, start, end, kind, _region_name(region))
+        box.marks = ("RW" if region.writable else "RO", *(("×2",) if twice else ()))
         box.facts = [
             ("is", box.label), ("of", f"VM {owner + 1} ({look.name})"),
             ("writes", "go through" if region.writable else "exit, or are dropped: read-only"),

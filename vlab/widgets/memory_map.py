@@ -16,8 +16,8 @@ from vlab.errors import UnusableInput
 from vlab.session import VM
 from vlab.widgets.map_drawing import draw, name_of
 from vlab.widgets.map_facts import HOST, PHYSICAL, VIRTUAL, Look, MapFacts, Zoom
+from vlab.widgets.units import size_text
 from vlab.widgets.view import View, of_type
-from vlab.widgets.walk_differences import size_text
 from vlab.widgets.watching import watch
 
 _PERIOD: Final = 1.0

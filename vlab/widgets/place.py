@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vlab.errors import UnusableInput
-from vlab.isa.control import CR0, CR4, EFER, EFlags
+from vlab.isa.control import DECLARED
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Mode
 from vlab.trace.events import ExitEvent
 
@@ -21,7 +21,6 @@ _SHOWN: Final = 9
 _AFTER: Final = 4
 """Instructions from RIP on, when it is not among those."""
 _PLAIN: Final = ("rip", "cr2", "cr3")
-_DECLARED: Final = {"rflags": EFlags, "cr0": CR0, "cr4": CR4, "efer": EFER}
 
 
 def describe(
@@ -62,10 +61,10 @@ def tell(seen: Mapping[str, Any]) -> list[str]:
 def _registers(state: CpuState, before: CpuState | None) -> Iterator[tuple[str, str, str, str]]:
     wide = state.mode is Mode.LONG64
     general = GENERAL_REGISTERS if wide else GENERAL_REGISTERS[:8]
-    for name in (*general, *_PLAIN, *_DECLARED):
+    for name in (*general, *_PLAIN, *DECLARED):
         value = getattr(state, name)
         digits = 16 if wide else 8
-        kind = _DECLARED.get(name)
+        kind = DECLARED.get(name)
         yield (
             name, f"{value:0{digits}x}", _before(before, name, value, digits),
             "" if kind is None else " ".join(_set(kind(value).describe())),

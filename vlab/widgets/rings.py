@@ -223,6 +223,6 @@ def _hardware(way: Technique) -> Element:
         )  # fmt: skip
         rows.append(row)
     return svg.group(
-        svg.text(16, _HARDWARE_Y + 48, "hardware", class_="rings-title"),
+        svg.text(16, _HARDWARE_Y + 48, "hardware", class_="rings-title rings-aside"),
         *rows,
     )

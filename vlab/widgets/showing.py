@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from vlab.errors import UnusableInput
 
@@ -14,7 +14,7 @@ VIEWS: Final[dict[tuple[str, str], tuple[str, str]]] = {
     ("vlab.devices.vga_text", "VgaText"): ("vlab.widgets.screen", "Screen"),
     ("vlab.vmm.devices", "Devices"): ("vlab.widgets.board", "Board"),
     ("vlab.trace.exits", "Exits"): ("vlab.widgets.exits_view", "ExitsView"),
-    ("vlab.trace.file", "TraceFile"): ("vlab.widgets.exits_view", "ExitsView"),
+    ("vlab.trace.file", "TraceFile"): ("vlab.widgets.inspector", "opened"),
     ("vlab.vmm.translation.statistics", "Statistics"): ("vlab.widgets.translation_view", "TranslationView"),
     ("vlab.vmm.walks", "GuestWalk"): ("vlab.widgets.page_walk", "PageWalk"),
 }
@@ -61,22 +61,30 @@ def _in_terminal() -> bool:
     return any(kind.__name__ == "TerminalInteractiveShell" for kind in type(get_ipython()).__mro__)
 
 
-def show(*subjects: object, columns: int = 1) -> Any:
+def show(*subjects: object, columns: int = 1, at: int | None = None) -> Any:
     """Compose views: of VMs, exits, walks and so on, or widgets made before. columns: how many side by side.
 
-    Raises UnusableInput for what has no view.
+    at: the number of an exit, counted from 1: each subject, which is then a VM, ``vm.exits`` or a loaded
+    trace, is opened in the inspector, with that exit under the cursor. The guest stays where it is. Raises
+    UnusableInput for what has no view, and for an exit that is not in the trace.
     """
-    import ipywidgets
+    from vlab.widgets.together import Together
 
     if columns < 1:
         raise UnusableInput(f"columns: {columns} is too few; at least 1 view is in a row")
-    views = []
-    for subject in subjects:
-        made = subject if isinstance(subject, ipywidgets.Widget) else view_of(subject)
-        if made is None:
-            raise UnusableInput(
-                f"show: {subject!r} has no view; give a VM, vm.exits, vm.walk(address) or a widget"
-            )
-        views.append(made)
-    template = " ".join(["minmax(0, 1fr)"] * columns)
-    return ipywidgets.GridBox(views, layout={"grid_template_columns": template, "grid_gap": "8px"})
+    return Together([_shown(subject, at) for subject in subjects], columns)
+
+
+def _shown(subject: object, at: int | None) -> Any:
+    import ipywidgets
+
+    if at is not None:
+        from vlab.widgets.inspector import Inspector
+
+        return Inspector(cast("Any", subject), at)  # which says of what it cannot show that it cannot
+    made = subject if isinstance(subject, ipywidgets.Widget) else view_of(subject)
+    if made is None:
+        raise UnusableInput(
+            f"show: {subject!r} has no view; give a VM, vm.exits, vm.walk(address) or a widget"
+        )
+    return made

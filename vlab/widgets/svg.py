@@ -6,6 +6,8 @@ JupyterLab's theme; `document` puts that sheet into the picture for places witho
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, tostring
 
@@ -40,6 +42,11 @@ def _plain(value: Number | str) -> str:
 def text(x: Number, y: Number, words: str, **attributes: Number | str | None) -> Element:
     """Text whose first line begins at (x, y), unless text_anchor says otherwise."""
     return node("text", words, x=x, y=y, **attributes)
+
+
+def cut(words: str, most: int) -> str:
+    """Give words as text of at most so many characters."""
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def box(
@@ -84,3 +91,25 @@ def document(
         class_="vlab-picture",
     )
     return tostring(picture, encoding="unicode")
+
+
+_GAP: Final = 8
+_HEAD: Final = re.compile(r'<svg [^>]*?viewBox="0 0 ([0-9.]+) ([0-9.]+)"[^>]*>')
+
+
+def together(pictures: Sequence[str], columns: int) -> str:
+    """Put whole pictures that ``document`` made beside and below each other, as one."""
+    sizes = [(float(head[1]), float(head[2])) for head in map(_HEAD.match, pictures) if head]
+    width = max(wide for wide, _ in sizes) + _GAP
+    parts: list[str] = []
+    top = 0.0
+    for first in range(0, len(pictures), columns):
+        row = slice(first, first + columns)
+        for place, (picture, (wide, tall)) in enumerate(zip(pictures[row], sizes[row], strict=True)):
+            size = f'width="{wide:g}" height="{tall:g}" viewBox="0 0 {wide:g} {tall:g}"'
+            head = f'<svg x="{place * width:g}" y="{top:g}" {size} class="vlab-picture">'
+            parts.append(_HEAD.sub(head, picture, count=1))
+        top += max(tall for _, tall in sizes[row]) + _GAP
+    across = width * min(columns, len(pictures)) - _GAP
+    whole = f'viewBox="0 0 {across:g} {top - _GAP:g}" width="100%" style="max-width:{across:g}px"'
+    return f'<svg xmlns="{NAMESPACE}" {whole}>{"".join(parts)}</svg>'

@@ -96,14 +96,8 @@ def technique(monitor: str) -> Technique:
     return TECHNIQUES[monitor]
 
 
-def section(monitor: str, reason: str) -> str:
-    """Give the place to read about an exit: a section of the manual, or a document; may be empty."""
-    sections = _HARDWARE_SECTIONS if monitor == "hardware" else _DEPRIVILEGED_SECTIONS
-    return sections.get(reason, "")
-
-
 def sections(monitor: str) -> dict[str, str]:
-    """Give the section of every reason."""
+    """Give the place to read about each exit, by reason: a section of the manual, or a document."""
     return dict(_HARDWARE_SECTIONS if monitor == "hardware" else _DEPRIVILEGED_SECTIONS)
 
 

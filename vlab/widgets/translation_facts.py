@@ -10,7 +10,7 @@ from typing import Any, Final
 from vlab.vmm.translation import select
 from vlab.vmm.translation.anatomy import MEANINGS, Anatomy, Fate, Line, Way, source_of
 from vlab.vmm.translation.blocks import Block
-from vlab.vmm.translation.context import CONTEXTS, COUNT
+from vlab.vmm.translation.context import CONTEXTS, COUNT, Context
 
 PAGE: Final = 50
 """Blocks on one page of the list."""
@@ -39,13 +39,17 @@ FATES: Final = [[fate.value, SIGNS[fate], MEANINGS[fate]] for fate in Fate]
 
 
 def context_of(block: Block | Way) -> str:
-    """Give a context as text: "32-bit ring 0 IF=0"."""
-    return repr(block.context).strip("<>")
+    """Give the context as text: "32-bit ring 0 IF=0"."""
+    return _told(block.context)
 
 
 def name_of(key: int) -> str:
     """Give the address and the context that a block's key stands for."""
-    return f"{key // COUNT:#x}, {repr(CONTEXTS[key % COUNT]).strip('<>')}"
+    return f"{key // COUNT:#x}, {_told(CONTEXTS[key % COUNT])}"
+
+
+def _told(context: Context) -> str:
+    return repr(context).strip("<>")
 
 
 def row(block: Block) -> list[Any]:

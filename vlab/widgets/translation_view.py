@@ -226,9 +226,9 @@ class TranslationView(LiveView):
             kind = {"class_": "code small"}
             parts += [
                 svg.text(10, y, f"{line.rip:#x}" if line.source else "", **kind),
-                svg.text(106, y, _cut(line.source, 38), **kind),
+                svg.text(106, y, svg.cut(line.source, 38), **kind),
                 svg.text(376, y, f"{SIGNS[line.fate]} {line.fate}", class_="small"),
-                svg.text(470, y, _cut(line.code, 40), **kind),
+                svg.text(470, y, svg.cut(line.code, 40), **kind),
             ]
         if anatomy is not None:
             more = f" (the first {_LINES} of {len(lines)} lines)" if len(lines) > _LINES else ""
@@ -260,10 +260,6 @@ class TranslationView(LiveView):
 def _call_outs_done(vm: VM) -> int:
     source = vm.exits.source
     return source.counts[source.reasons.index("CALLOUT")]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _vm_of(subject: object) -> VM:

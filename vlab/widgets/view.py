@@ -19,21 +19,24 @@ if TYPE_CHECKING:
 _Subject = TypeVar("_Subject")
 
 
-class View(anywidget.AnyWidget):
-    """A view. A subclass names its ES module in static/ as ``script`` and its style sheets as ``styles``.
-
-    ``picture()`` draws it as SVG and ``words()`` tells it as text; these stand for the widget in places
-    without a kernel: GitHub, an exported notebook, a terminal.
-    """
+class Scripted(anywidget.AnyWidget):
+    """A widget whose subclasses name their ES module in static/, ``script``, and its style sheets."""
 
     script: ClassVar[str]
     styles: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         script = cls.__dict__.get("script")
-        if script is not None:
+        if script is not None:  # traitlets makes classes of its own, too
             cls._esm, cls._css = bundle.module(script), bundle.style(*cls.styles)
         super().__init_subclass__(**options)
+
+
+class Told:
+    """``picture()`` draws it as SVG and ``words()`` tells it as text.
+
+    These stand for the widget in places without a kernel: GitHub, an exported notebook, a terminal.
+    """
 
     @abstractmethod
     def picture(self) -> str | None:
@@ -43,17 +46,23 @@ class View(anywidget.AnyWidget):
     def words(self) -> str:
         """Tell what it shows now in a few lines."""
 
+    def stand_ins(self) -> dict[str, str]:
+        """Give both by their MIME types."""
+        picture = self.picture()
+        drawn = {} if picture is None else {"image/svg+xml": picture}
+        return drawn | {"text/plain": self.words()}
+
+
+class View(Told, Scripted):
+    """A view that is one widget."""
+
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """Give the live view and what stands for it."""
         found = super()._repr_mimebundle_(**options)
         if found is None:
             return None
         data, metadata = found
-        picture = self.picture()
-        if picture is not None:
-            data["image/svg+xml"] = picture
-        data["text/plain"] = self.words()
-        return data, metadata
+        return data | self.stand_ins(), metadata
 
 
 class LiveView(View):

@@ -7,14 +7,7 @@ from __future__ import annotations
 
 from vlab.isa.paging import Fault, Translation
 from vlab.vmm.walks import GuestWalk
-
-
-def size_text(size: int) -> str:
-    """Write a number of bytes in the largest unit that fits."""
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 1 << shift and not size % (1 << shift):
-            return f"{size >> shift:,} {unit}"
-    return f"{size:,} bytes"
+from vlab.widgets.units import size_text
 
 
 def differences(walk: GuestWalk) -> list[str]:

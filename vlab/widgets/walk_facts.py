@@ -14,7 +14,8 @@ from vlab.isa.paging_modes import LEVELS
 from vlab.isa.svm_exits import NptFaultInfo
 from vlab.isa.vectors import PageFaultError
 from vlab.vmm.walks import GuestWalk
-from vlab.widgets.walk_differences import differences, size_text
+from vlab.widgets.units import size_text
+from vlab.widgets.walk_differences import differences
 
 GUEST, NESTED, SHADOW = "guest", "nested", "shadow"
 _PAGE: Final = 4096
@@ -64,7 +65,7 @@ class Shown:
 
 def entry_name(step: Step) -> str:
     """Name an entry as the manual does: PML4E, PDPE, PDE, PTE."""
-    return step.kind.__name__.removeprefix("Legacy").removeprefix("Pae").removesuffix("Large").upper()
+    return _entry_name(step.kind.__name__.removesuffix("Large"))
 
 
 def is_leaf(step: Step) -> bool:
@@ -85,13 +86,13 @@ def split(address: int, mode: PagingMode, steps: tuple[Step, ...]) -> list[Part]
         if hi < below - 1:
             parts.append(Part(hi + 1, below - 1, address >> hi + 1 & (1 << below - hi - 1) - 1, "sign", None))
         index = address >> row.shift & row.index_mask
-        parts.append(Part(row.shift, hi, index, entry_name_of(row.kind.__name__) + " index", row.level))
+        parts.append(Part(row.shift, hi, index, _entry_name(row.kind.__name__) + " index", row.level))
         below = row.shift
     parts.append(Part(0, below - 1, address & (1 << below) - 1, "offset", 0))
     return parts
 
 
-def entry_name_of(kind: str) -> str:
+def _entry_name(kind: str) -> str:
     """Shorten the name of an entry's class."""
     return kind.removeprefix("Legacy").removeprefix("Pae").upper()
 
@@ -329,9 +330,3 @@ def _tlb_lines(linear: int, host: int | None, size: int, rights: Translation) ->
         ),
         f"Linear {linear:#x} is at host-physical {host:#x}.",
     ]
-
-
-__all__ = [
-    "GUEST", "NESTED", "SHADOW", "Part", "Shown", "WalkFacts", "coded", "entry_name", "fields_of", "flags_of",
-    "rights_text", "size_text", "split",
-]  # fmt: skip

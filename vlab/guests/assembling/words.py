@@ -97,6 +97,7 @@ movsw movsd stosb stosw stosd lodsb lodsw lodsd scasb cmpsb rep lahf sahf cbw cw
 enter bt bts btr btc bsf bsr bswap swapgs pause lfence mfence sfence
 """
 """Instructions that are often meant."""
+WORD_REGISTERS: Final = ("ax", "bx", "cx", "dx", "si", "di", "sp", "bp")
 
 
 def plain(message: str, line: str, column: int | None) -> tuple[str, int | None]:
@@ -154,9 +155,7 @@ def undefined(name: str, line: str, known: Iterable[str]) -> tuple[str, int | No
     """Say that nothing has this name."""
     if re.fullmatch(r"r([abcd]x|[sd]i|[sb]p|ip|[89]|1[0-5])[dwb]?", name.lower()):
         return f"the register {name} is there in 64-bit code only; give --bits 64", _find(line, name)
-    registers = [
-        f"{prefix}{rest}" for prefix in ("e", "") for rest in ("ax", "bx", "cx", "dx", "si", "di", "sp", "bp")
-    ]
+    registers = [f"{prefix}{rest}" for prefix in ("e", "") for rest in WORD_REGISTERS]
     near = difflib.get_close_matches(name, [*known, *registers, "cr0", "cr3", "cr4"], 1, 0.6)
     hint = f"did you mean {near[0]}?" if near else f"define it with a label, {name}:"
     return f"there is no register and no label {name!r}; {hint}", _find(line, name)

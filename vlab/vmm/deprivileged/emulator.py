@@ -50,7 +50,7 @@ TF is set when they are done."""
 
 
 class Emulator:
-    """Emulation for one guest. ``sites``: where it traps.
+    """Emulation for one guest. ``sites``: where it traps. ``system``: its control registers and tables.
 
     more: what to carry out beside the instructions that trap, such as ``stores.ACTIONS``.
     """
@@ -68,7 +68,7 @@ class Emulator:
         self._cpu = cpu
         self._words, self._words32 = processor.registers, processor.registers32
         self._paging = paging
-        self._system = system = SystemRegisters(processor, paging, msrs)
+        self.system = system = SystemRegisters(processor, paging, msrs)
         self.sites = Sites(processor, cpu, self.prepare)
         self._table: Final[dict[Sensitive, Action]] = {
             Sensitive.CLI: flags.clear_interrupts,
@@ -134,7 +134,7 @@ class Emulator:
             if shadow:
                 words32[reg.HFLAGS] |= reg.INHIBIT
             verdict = Inject(fault.event())
-        system = self._system
+        system = self.system
         if system.translation or system.mode or self._paging.space.stale:
             self._follow()
         if verdict is not None and verdict is not IDLE:
@@ -202,19 +202,19 @@ class Emulator:
 
         cr0, cr3: what the guest had before there may have been one.
         """
-        registers, system = self._paging.registers, self._system
+        registers, system = self._paging.registers, self.system
         system.mode |= registers.cr0 != cr0
         system.translation |= registers.cr3 != cr3
 
     def follow(self) -> None:
         """Have the processor follow what the guest changed, if it did."""
-        system = self._system
+        system = self.system
         if system.translation or system.mode or self._paging.space.stale:
             self._follow()
 
     def _follow(self) -> None:
         """Have the processor follow what the guest changed."""
-        system = self._system
+        system = self.system
         if system.translation or system.mode:
             self.put_registers(translation=system.translation)
             system.translation = system.mode = False

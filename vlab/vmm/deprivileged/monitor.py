@@ -8,6 +8,7 @@ Sections are those of AMD APM vol. 2, rev. 3.42.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Final
 
 from vlab.isa.control import EFlags
@@ -64,7 +65,7 @@ class DeprivilegedMonitor(TrappingMonitor):
 
     watched: ClassVar[frozenset[int]] = frozenset()
     core_type: ClassVar[type[VirtualCore]] = VirtualCore
-    actions: ClassVar[Mapping[Sensitive, Action]] = {}
+    actions: Mapping[Sensitive, Action] = MappingProxyType({})
 
     def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
         super().__init__(parts)

@@ -22,6 +22,7 @@ from vlab.machine.processor import Processor
 from vlab.machine.task_register import load_task_register
 from vlab.vmm.deprivileged import segments
 from vlab.vmm.deprivileged.operands import Operands
+from vlab.vmm.deprivileged.virtual_core import VirtualCore
 from vlab.vmm.paging.shadow import ShadowPaging
 
 _GP, _UD = int(Vector.GP), int(Vector.UD)
@@ -66,9 +67,12 @@ class SystemRegisters:
             seen = self._processor.read_task_priority() if name == "cr8" else getattr(cpu, name)
             operands.store(general, size, seen)
             return
-        value = operands.load(general, size)
+        self.write_control(cpu, name, operands.load(general, size))
+
+    def write_control(self, cpu: VirtualCore, name: str, value: int) -> None:
+        """Give control register ``name`` a value; raises CpuFault for one that it does not take."""
         if name == "cr0":
-            self._write_cr0(operands, value)
+            self._write_cr0(cpu, value)
         elif name == "cr2":
             cpu.cr2 = value
         elif name == "cr3":
@@ -81,8 +85,8 @@ class SystemRegisters:
         else:
             self._processor.write_task_priority(value)
 
-    def _write_cr0(self, operands: Operands, value: int) -> None:
-        code64 = operands.cpu.mode_code == _LONG64
+    def _write_cr0(self, cpu: VirtualCore, value: int) -> None:
+        code64 = cpu.mode_code == _LONG64
         self.translation |= self._registers.write_cr0(value, code64=code64)
         self.mode = True
 
@@ -90,7 +94,7 @@ class SystemRegisters:
         """LMSW: the low four bits of CR0; PE can be set but not cleared."""
         operands.need_ring_0()
         value, cr0 = operands.load(operands.general(), 2), self._registers.cr0
-        self._write_cr0(operands, cr0 & ~_LMSW | cr0 & _PE | value & _LMSW)
+        self._write_cr0(operands.cpu, cr0 & ~_LMSW | cr0 & _PE | value & _LMSW)
 
     def clear_task_switched(self, operands: Operands) -> None:
         """CLTS."""

@@ -123,6 +123,18 @@ def _return(cpu: VirtualCore, stack: Stack, selector: int, offset: int, released
     _leave_ring(cpu, raw, address, selector, offset, outer, pointer + released)
 
 
+def return_to_same_ring(cpu: VirtualCore, selector: int, offset: int) -> None:
+    """Go to ``selector``:``offset`` in the ring at hand, as IRET and RET do (APM3); raises CpuFault."""
+    raw, address = _returned_code(cpu, selector)
+    segments.enter_code(cpu, raw, address, selector, cpu.cpl, offset)
+
+
+def return_to_outer_ring(cpu: VirtualCore, selector: int, offset: int, outer: int, pointer: int) -> None:
+    """Go to ``selector``:``offset`` in its ring, with the stack ``outer``:``pointer``; raises CpuFault."""
+    raw, address = _returned_code(cpu, selector)
+    _leave_ring(cpu, raw, address, selector, offset, outer, pointer)
+
+
 def _leave_ring(
     cpu: VirtualCore, raw: int, address: int, selector: int, offset: int, outer: int, pointer: int
 ) -> None:

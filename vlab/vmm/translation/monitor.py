@@ -56,7 +56,7 @@ class BinaryTranslation(DeprivilegedMonitor):
     )
     """What programs must not see either; later processors have CR4.UMIP for that (Intel SDM vol. 3A, 2.5)."""
     core_type: ClassVar[type[VirtualCore]] = TranslatedCore
-    actions: ClassVar[Mapping[Sensitive, Action]] = {**stores.ACTIONS, **near.ACTIONS}
+    actions: Mapping[Sensitive, Action] = {**stores.ACTIONS, **near.ACTIONS}
     cpu: TranslatedCore
 
     def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
@@ -240,12 +240,9 @@ class BinaryTranslation(DeprivilegedMonitor):
         code = self.processor.fetch()
         operand = accesses.operand_of(code, cpu)
         if (source.is_patched(gfn) or beside) and operand is not None and operand[0] == address:
-            gpa = accesses.reach(cpu, address, write=True)
-            outcome = mmio.emulate(cpu, code, gpa, self._memory_bus)
-            if isinstance(outcome, mmio.Done | mmio.Faulted):
-                if isinstance(outcome, mmio.Done):
-                    self._note_persistent()
-                return device_access.settle(self.processor, cpu, outcome)
+            verdict = self._carry_out_at(accesses.reach(cpu, address, write=True), code, patch=True)
+            if verdict is not None:
+                return verdict
         if beside:
             source.loosen(gfn)
         return None
@@ -255,10 +252,9 @@ class BinaryTranslation(DeprivilegedMonitor):
 
         One that the monitor cannot carry out executes again, with the window out of its way.
         """
-        gpa = accesses.reach(self.cpu, address, write=write)
-        outcome = mmio.emulate(self.cpu, self.processor.fetch(), gpa, self._memory_bus)
-        if isinstance(outcome, mmio.Done | mmio.Faulted):
-            return device_access.settle(self.processor, self.cpu, outcome)
+        verdict = self._carry_out_at(accesses.reach(self.cpu, address, write=write), self.processor.fetch())
+        if verdict is not None:
+            return verdict
         self._forget_translations()
         self.window.move()
         self.processor.engine.uncount_block()
@@ -272,10 +268,9 @@ class BinaryTranslation(DeprivilegedMonitor):
         far = self.translations.is_far(linear)
         try:
             if found is not None and (far or not (self._is_plain(found) and self.faulting.regret(linear))):
-                gpa = accesses.reach(cpu, found[0], write=found[1])
-                outcome = mmio.emulate(cpu, code, gpa, self._memory_bus)
-                if isinstance(outcome, mmio.Done | mmio.Faulted):
-                    return device_access.settle(self.processor, cpu, outcome)
+                verdict = self._carry_out_at(accesses.reach(cpu, found[0], write=found[1]), code)
+                if verdict is not None:
+                    return verdict
         except CpuFault as fault:
             return Inject(fault.event())
         if far:
@@ -285,6 +280,18 @@ class BinaryTranslation(DeprivilegedMonitor):
             )
         self.translations.speed_up(stub.block, linear)
         return RESUME
+
+    def _carry_out_at(self, gpa: int, code: bytes, *, patch: bool = False) -> Verdict | None:
+        """Carry out ``code``, the instruction at RIP, whose operand is at ``gpa``; None where that cannot be.
+
+        patch: it is a write to code.
+        """
+        outcome = mmio.emulate(self.cpu, code, gpa, self._memory_bus)
+        if not isinstance(outcome, mmio.Done | mmio.Faulted):
+            return None
+        if patch and isinstance(outcome, mmio.Done):
+            self._note_persistent()
+        return device_access.settle(self.processor, self.cpu, outcome)
 
     def _is_plain(self, operand: tuple[int, bool]) -> bool:
         """Whether an operand is in memory that the guest may access by itself; raises CpuFault."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from vlab.isa.sensitive import mnemonic
 from vlab.machine.cpu import CodeHook
@@ -92,24 +92,26 @@ class Run(NamedTuple):
 T = TypeVar("T")
 
 
+class Still(Protocol):
+    """Calls a function and gives its result."""
+
+    def __call__(self, action: Callable[[], T], /) -> T:
+        """Call it."""
+
+
+def _at_once(action: Callable[[], T]) -> T:
+    return action()
+
+
 class Statistics:
     """What one virtual machine's monitor can tell of its translations. Two of one monitor are equal.
 
     still: calls a function while the guest stands still, which must be so where several things are looked at.
     """
 
-    def __init__(
-        self, monitor: BinaryTranslation, still: Callable[[Callable[[], None]], None] | None = None
-    ) -> None:
+    def __init__(self, monitor: BinaryTranslation, still: Still = _at_once) -> None:
         self._monitor = monitor
         self._still = still
-
-    def _call(self, action: Callable[[], T]) -> T:
-        if self._still is None:
-            return action()
-        results: list[T] = []
-        self._still(lambda: results.append(action()))
-        return results[0]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Statistics) and self._monitor is other._monitor
@@ -125,7 +127,7 @@ class Statistics:
     @property
     def blocks(self) -> list[int]:
         """The guest's addresses of the blocks that are in the cache, in the order of their making."""
-        return [block.rip for block in self._monitor.translations.map.blocks.values()]
+        return [block.rip for block in self.translated]
 
     @property
     def translated(self) -> list[Block]:
@@ -158,11 +160,11 @@ class Statistics:
 
     def anatomy(self, block: Block) -> Anatomy:
         """Take a block of ``translated`` apart: its lines, its ways out, and who leads to it."""
-        return self._call(lambda: self._take_apart(block))
+        return self._still(lambda: self._take_apart(block))
 
     def anatomies(self, rip: int) -> list[Anatomy]:
         """Take the blocks apart that begin at the guest's ``rip``, one for each context."""
-        return self._call(lambda: [self._take_apart(each) for each in self.translated if each.rip == rip])
+        return self._still(lambda: [self._take_apart(each) for each in self.translated if each.rip == rip])
 
     def _take_apart(self, block: Block) -> Anatomy:
         base = self._monitor.window.place.base(block.context.bits)

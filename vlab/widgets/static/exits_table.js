@@ -18,7 +18,8 @@ function render({ model, el }) {
   ];
   const where = node("span", { class: "exits-where", role: "status", "aria-live": "polite" });
   const body = node("tbody");
-  const head = node("tr", {}, ...model.get("columns").map((name) => node("th", { scope: "col" }, name)));
+  const names = model.get("columns");
+  const head = node("tr", {}, ...names.map((name) => node("th", { scope: "col" }, name)));
   const scroll = node("div", { class: "exits-scroll", tabindex: "0", role: "region", "aria-label": "Exits" },
     node("table", {}, node("thead", {}, head), body));
   const bar = node("div", { class: "bar" }, ...back, where, ...on);
@@ -39,7 +40,8 @@ function render({ model, el }) {
     for (const each of back) each.disabled = first === 0;
     for (const each of on) each.disabled = first + rows.length >= total;
     body.replaceChildren(...rows.map((row) => node("tr", {}, ...row.map((text, place) => {
-      if (place !== 2) return node("td", { class: place < 2 ? "number" : "code" }, text);
+      const named = { "data-name": names[place] };
+      if (place !== 2) return node("td", { class: place < 2 ? "number" : "code", ...named }, text);
       const [sign, colour] = signs[text] ?? ["·", "inherit"];
       const shown = node("span", { "aria-hidden": "true", style: `color: ${colour}` }, `${sign} `);
       return node("td", {}, shown, text);

@@ -76,7 +76,7 @@ function showPlace(element, place) {
 // Where the cursor is, and what moves it.
 class Cursor {
   constructor(model, strip, tables, controls, root) {
-    Object.assign(this, { model, strip, tables, controls, root, trace: null, n: 0, base: 0 });
+    Object.assign(this, { model, strip, tables, controls, root, trace: null, n: 0, base: 0, wanted: 0 });
     this.paint = framed(() => this.show());
   }
 
@@ -91,6 +91,15 @@ class Cursor {
     this.root.dataset.exits = trace.length;
     this.guest(this.model.get("here"));
     if (trace.length) this.show();
+    this.seek(this.wanted);
+  }
+
+  // To the exit with a number, as soon as the trace has it.
+  seek(number) {
+    const n = number - this.base - 1;
+    const known = this.trace && n >= 0 && n < this.trace.length;
+    this.wanted = known ? 0 : number;
+    if (known) this.to(n);
   }
 
   // The number of the exit at the cursor among all there were, from 1.
@@ -199,6 +208,7 @@ function render({ model, el }) {
       if (asked) root.say(`The guest is at the state after exit ${found.number}. ${found.stop}`);
       answered();
     }),
+    follow(model, ["at"], (number) => { if (number) cursor.seek(number); }),
     follow(model, ["here"], (here) => { if (here >= 0) cursor.guest(here); }),
     follow(model, ["live", "stuck", "running", "alive"], (live, stuck, running, alive) => {
       controls.travel.hidden = !live;

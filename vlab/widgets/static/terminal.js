@@ -5,7 +5,7 @@ import { XtermTerminal, XtermFit } from "./xterm.js";
 const CONSOLE_COLUMNS = 80;
 const CONSOLE_ROWS = 24;
 const CONSOLE_KEPT = 1 << 17; // bytes, as in Python
-const CONSOLE_FONT = { most: 13, least: 8 }; // pixels
+const CONSOLE_FONT = { most: 13, least: 10 }; // pixels
 const CONSOLE_COLOURS = [
   "background", "foreground", "cursor", "cursorAccent", "selectionBackground", "black", "red", "green",
   "yellow", "blue", "magenta", "cyan", "white", "brightBlack", "brightRed", "brightGreen",

@@ -8,7 +8,7 @@ import { OutputAreaModel, SimplifiedOutputArea } from '@jupyterlab/outputarea';
 import { Kernel } from '@jupyterlab/services';
 
 import { vlabIcon } from './icons';
-import { IReport, Line } from './line';
+import { IReport, Line, titleOf } from './line';
 import { Machines } from './machines';
 
 /** Pixels below which notebook and dashboard share one place; half of it would be too narrow for either. */
@@ -59,7 +59,7 @@ export class Dashboards {
     content.addClass('vlab-dashboard');
     const widget = new MainAreaWidget({ content });
     widget.id = id;
-    widget.title.label = vm.name ? `${vm.name} (${vm.guest})` : vm.guest;
+    widget.title.label = titleOf(vm);
     widget.title.caption = `The dashboard of this virtual machine, from ${panel.title.label}`;
     widget.title.icon = vlabIcon;
     widget.title.closable = true;

@@ -30,6 +30,11 @@ export interface IReport {
   snapshots: number;
 }
 
+/** What a virtual machine is called: by its variable, if it has one, and its guest. */
+export function titleOf(vm: IReport): string {
+  return vm.name ? `${vm.name} (${vm.guest})` : vm.guest;
+}
+
 /** What came of something that was asked. */
 export interface IAnswer {
   said: string;

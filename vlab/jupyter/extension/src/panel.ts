@@ -4,9 +4,9 @@ import { Dialog, showDialog } from '@jupyterlab/apputils';
 import { Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
 
-import { node } from '../../../widgets/static/common.js';
+import { count, node } from '../../../widgets/static/common.js';
 import { ACTION_ICONS, vlabIcon } from './icons';
-import { IAnswer, IReport, Line } from './line';
+import { IAnswer, IReport, Line, titleOf } from './line';
 import { Machines } from './machines';
 
 /** What a button says, and when it can be pressed. */
@@ -189,7 +189,7 @@ class Entry {
 
   update(vm: IReport): void {
     this._vm = vm;
-    const name = vm.name ? `${vm.name} (${vm.guest})` : vm.guest;
+    const name = titleOf(vm);
     const state = vm.state + (vm.inCell ? ' in a cell' : '');
     write(this._name, name);
     write(this._state, `${SIGNS[vm.state]} ${state}`);
@@ -242,10 +242,6 @@ function write(element: HTMLElement, text: string): void {
   if (element.textContent !== text) {
     element.textContent = text;
   }
-}
-
-function count(value: number): string {
-  return value.toLocaleString('en-US');
 }
 
 function memory(bytes: number): string {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vlab.vmm.paging.shadow.filled import FilledPaging
 from vlab.vmm.paging.shadow.strategy import FRAMES, VARIANTS, ShadowPaging
 
-__all__ = ["FRAMES", "VARIANTS", "ShadowPaging"]
+__all__ = ["FRAMES", "VARIANTS", "FilledPaging", "ShadowPaging"]

@@ -94,11 +94,15 @@ class ShadowPaging:
         """Take frames for the tables, which are made as the guest needs them."""
         self._host = host
         self._processor = host.machine.processor
-        protect = self.variant == "write-protect"
-        self.space = ShadowSpace(host.machine, host.memory, protect=protect, frames=self._frames)
+        self.space = self.make_space(host)
         self._guest_core = GuestCore(self._processor, self.space, self.registers)
         host.memory.on_written = self._written
         self._control: VmcbControl | None = None  # on a processor without AMD-V
+
+    def make_space(self, host: PagingHost) -> ShadowSpace:
+        """Make the shadow; override it for one that is filled by other rules (see ``filled``)."""
+        protect = self.variant == "write-protect"
+        return ShadowSpace(host.machine, host.memory, protect=protect, frames=self._frames)
 
     def configure(self, control: VmcbControl) -> None:
         """Intercept all that has to do with translation. Nested paging is for the fence alone."""

@@ -1,0 +1,163 @@
+"""A shadow that fills as it is told: what a TLB is that software fills, and a seam for rules of your own.
+
+`ShadowPaging` mirrors the guest's tables level by level. Here the shadow is flat: for each page that is
+touched, ``fill`` says where it is and what may be done to it, and it stays until somebody drops it. Nothing
+is dropped by itself but at a change of the paging mode. Sections are those of AMD APM vol. 2, rev. 3.42.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, translate
+from vlab.machine.memory import PAGE
+from vlab.vmm.paging.shadow.entries import ENTRIES, NO_EXECUTE, PRESENT, RIGHTS, USER, WRITABLE
+from vlab.vmm.paging.shadow.guest_walk import Unbacked
+from vlab.vmm.paging.shadow.physical import NOTHING
+from vlab.vmm.paging.shadow.space import ShadowSpace
+from vlab.vmm.paging.shadow.strategy import FRAMES, ShadowPaging
+from vlab.vmm.paging.shadow.tables import ShadowTable
+from vlab.vmm.paging.strategy import PagingHost
+
+__all__ = ["Fill", "FilledPaging", "FilledSpace", "Unbacked"]
+
+_FLAT: Final = -5
+"""In the key of a top table that mirrors nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """What a page's shadow entry is to say. gpa: guest-physical address of the page, in bytes."""
+
+    gpa: int
+    writable: bool = True
+    user: bool = True
+    executable: bool = True
+
+
+class FilledSpace(ShadowSpace):
+    """Shadow tables whose entries are what ``answer`` says. ``events`` of the guest's go to ``on_switch``."""
+
+    answer: Callable[[int, Access], Fill | Fault | Unbacked]
+    on_switch: Callable[[PagingControls, PagingControls], None]
+    on_invalidate: Callable[[int], None]
+
+    def resolve(self, linear: int, access: Access) -> Fault | Unbacked | None:
+        """Ask for the page at ``linear``, and write its entry."""
+        found = self.answer(linear, access)
+        if not isinstance(found, Fill):
+            return found
+        gfn = found.gpa // PAGE
+        entry = self._physical.page(gfn)
+        if entry == NOTHING or (access.write and not entry & WRITABLE):
+            return Unbacked(found.gpa & -PAGE | linear & PAGE - 1)
+        kept = entry if found.writable else entry & ~WRITABLE
+        kept |= (USER if found.user else 0) | (0 if found.executable else NO_EXECUTE)
+        table, index = self.directory_entry(self._low(linear))
+        last = table.children.get(index) or self._composer.spare(table, index, self._low(linear) >> 21)
+        self._forest.put(last, linear >> 12 & ENTRIES - 1, kept)
+        self.fills += 1
+        return None
+
+    def _low(self, linear: int) -> int:
+        return linear if self.controls.mode is PagingMode.LONG else linear & 0xFFFFFFFF
+
+    def enter(self, controls: PagingControls) -> bool:
+        """Begin anew in another mode; else leave to ``on_switch`` what is to be forgotten."""
+        before, self.controls = self.controls, controls
+        self._note_event()
+        if self._forest.root is None or before.mode is not controls.mode:
+            self._forest.root = None
+            self._throw_away()
+            self._enter()
+            return False
+        self.on_switch(before, controls)
+        return True
+
+    def invalidate(self, linear: int) -> None:
+        """INVLPG: leave to ``on_invalidate`` what is to be forgotten."""
+        self._note_event()
+        self.on_invalidate(self._low(linear))
+
+    def written(self, gpa: int, size: int) -> None:
+        """Devices do not flush TLBs."""
+        self._note_event()
+
+    def drop(self, linear: int) -> None:
+        """Take the entry of one 4 KiB page away."""
+        place = self._last_table(linear)
+        if place is not None:
+            self._forest.drop(place, linear >> 12 & ENTRIES - 1)
+
+    def drop_all(self) -> None:
+        """Take all entries away."""
+        self._throw_away()
+
+    def present(self, linear: int) -> bool:
+        """Whether the shadow maps the page at ``linear`` now."""
+        table = self._last_table(linear)
+        if table is None:
+            return False
+        return bool(self._forest.words[table.first_word + (linear >> 12 & ENTRIES - 1)] & PRESENT)
+
+    def _last_table(self, linear: int) -> ShadowTable | None:
+        linear = self._low(linear)
+        table: ShadowTable | None = self._forest.top
+        while table is not None and table.level > 1:
+            table = table.children.get(linear >> 12 + 9 * (table.level - 1) & ENTRIES - 1)
+        return table
+
+    def _enter(self) -> bool:
+        """Make the top table, which mirrors nothing."""
+        level = 4 if self.controls.mode is PagingMode.LONG else 3
+        found = self._forest.enter((0, level, RIGHTS, _FLAT, 0), self._composer.make_top)
+        self.root = self._forest.top.frame + self._forest.displacement
+        return found
+
+
+class FilledPaging(ShadowPaging):
+    """Shadow paging that decides nothing by itself: override `fill`, `invalidate` and `switch`.
+
+    As it stands it is a processor's TLB that software fills: `fill` walks the guest's tables, INVLPG drops a
+    page, and everything else drops all.
+    """
+
+    space: FilledSpace
+
+    def __init__(self, *, frames: int = FRAMES) -> None:
+        super().__init__("lazy", frames=frames)
+
+    def make_space(self, host: PagingHost) -> FilledSpace:
+        """Make a shadow that asks this object."""
+        space = FilledSpace(host.machine, host.memory, protect=False, frames=self._frames)
+        space.answer, space.on_switch, space.on_invalidate = self.fill, self.switch, self.invalidate
+        return space
+
+    def walk_tables(self, linear: int, access: Access) -> Translation | Fault:
+        """Walk the guest's own tables for one access, looking only."""
+        return translate(linear, self.registers.controls(), access, self.read_guest)
+
+    def read_guest(self, gpa: int, size: int) -> int:
+        """Read ``size`` bytes at a guest-physical address. Raises NestedFault where there is no memory."""
+        return self._guest_core.mmu.read_physical(gpa, size)
+
+    def fill(self, linear: int, access: Access) -> Fill | Fault | Unbacked:
+        """Say what the shadow is to hold for the page at ``linear``: override it for a rule of your own.
+
+        A Fault goes to the guest. Accessed and dirty bits are not kept here.
+        """
+        found = self.walk_tables(linear, access)
+        if isinstance(found, Fault):
+            return found
+        writable = found.writable or not (self.registers.controls().wp or access.user or found.user)
+        return Fill(found.physical & -PAGE, writable, found.user, found.executable)
+
+    def invalidate(self, linear: int) -> None:
+        """INVLPG of an address (APM2 5.5.2)."""
+        self.space.drop(linear)
+
+    def switch(self, before: PagingControls, after: PagingControls) -> None:
+        """CR3 was written, or another register that translation depends on (APM2 5.5.2)."""
+        self.space.drop_all()
