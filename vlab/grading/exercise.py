@@ -44,15 +44,26 @@ class Invariant:
 class Mistake:
     """A typical wrong answer, and what must come of it.
 
-    source: the cell, or a replacement for the solution inside it (see ``vlab.course``). broken: names of the
-    invariants that it breaks; it gets the points of the others. hint: text that one of the explanations or
-    hints must hold.
+    edits: what to put in place of what in the solution's cell, which makes the wrong cell; or source: the
+    whole wrong cell, where it has little in common with the solution. broken: names of the invariants that it
+    breaks; it gets the points of the others. hint: text that one of the explanations or hints must hold.
     """
 
     name: str
-    source: str
-    broken: tuple[str, ...]
-    hint: str
+    source: str = ""
+    broken: tuple[str, ...] = ()
+    hint: str = ""
+    edits: tuple[tuple[str, str], ...] = ()
+
+    def cell(self, solution: str) -> str:
+        """Make the wrong cell from the solution's. Raises ValueError for an edit that finds nothing."""
+        if self.source:
+            return self.source
+        for old, new in self.edits:
+            if old not in solution:
+                raise ValueError(f"the mistake {self.name!r} edits {old!r}, which the solution does not have")
+            solution = solution.replace(old, new)
+        return solution
 
 
 @dataclass(frozen=True, slots=True)

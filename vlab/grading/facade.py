@@ -7,6 +7,7 @@ jail, and a method that is not offered cannot be reached by any trick of Python'
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, TypeAlias, Union
 
@@ -52,13 +53,13 @@ class Function(Facade):
         return self._function(*arguments)
 
 
-class Part:
+class Part(ABC):
     """An object that student code made, held by the machine's side. See `student.Student.make`."""
 
+    @abstractmethod
     def call(self, method: str, *arguments: Value) -> Value:
         """Call a method of it. Raises StudentError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def get(self, attribute: str) -> Value:
         """Read an attribute of it. Raises StudentError."""
-        raise NotImplementedError

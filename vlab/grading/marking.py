@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import random
+
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from vlab.grading.exercise import Broken, Exercise, Invariant
 from vlab.grading.result import ExerciseMark, InvariantMark
 from vlab.grading.student import NotWritten, Stopped, Student, StudentError
 from vlab.grading.trial import Trial
+from vlab.grading.variant import chance
 from vlab.session import VM, Machine
 from vlab.trace.file import dump
+
+WAITS: Final = "not tried here: this one is tried on other guests when the exercise is handed in"
 
 NewStudent = Callable[[], Student]
 """Makes the student of one exercise's cell anew. Raises StudentError for a cell that does not run."""
@@ -84,12 +88,10 @@ def _mark(
 ) -> InvariantMark:
     nothing = InvariantMark(invariant.name, invariant.says, invariant.points, 0.0)
     if invariant.hidden and not hidden:
-        return replace(nothing, why="not tried here: this one is tried when the exercise is handed in")
+        return replace(nothing, why=WAITS, waits=True)
     trial: Trial | None = None
     try:
-        trial = Trial(
-            students.take(), random.Random(f"{seed}/{exercise.ident}/{invariant.name}"), hidden, machine
-        )
+        trial = Trial(students.take(), chance(seed, exercise.ident, invariant.name), hidden, machine)
         invariant.holds(trial)
     except Broken as broken:
         return replace(nothing, why=broken.why, hint=broken.hint, trace=_evidence(broken.vm, broken.exit))

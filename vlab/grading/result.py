@@ -13,7 +13,7 @@ class InvariantMark:
     """The mark for one invariant.
 
     why: empty when it holds, else a sentence. hint: what to look at. trace: the shortest trace that shows it,
-    a ``.vlabtrace`` file's bytes.
+    a ``.vlabtrace`` file's bytes. waits: it was not tried, for it is hidden.
     """
 
     name: str
@@ -23,6 +23,7 @@ class InvariantMark:
     why: str = ""
     hint: str = ""
     trace: bytes | None = None
+    waits: bool = False
 
     @property
     def holds(self) -> bool:
@@ -56,7 +57,7 @@ class ExerciseMark:
             "invariants": [
                 {
                     "name": each.name, "says": each.says, "points": each.points, "earned": each.earned,
-                    "why": each.why, "hint": each.hint,
+                    "why": each.why, "hint": each.hint, "waits": each.waits,
                     "trace": None if each.trace is None else base64.b64encode(each.trace).decode("ascii"),
                 }
                 for each in self.invariants
@@ -74,6 +75,7 @@ class ExerciseMark:
                     str(each["name"]), str(each["says"]), float(each["points"]), float(each["earned"]),
                     str(each["why"]), str(each["hint"]),
                     None if each["trace"] is None else base64.b64decode(each["trace"], validate=True),
+                    bool(each["waits"]),
                 )
                 for each in data["invariants"]
             ),

@@ -14,8 +14,10 @@ from vlab.guests.kept import keep
 from vlab.session import VM, Machine, Stop
 
 PATIENCE: Final = 20.0
-"""Seconds of wall time after which a guest is given up that ran into no budget of exits."""
+"""Seconds of wall time after which a guest is given up that ran into no other limit."""
 MOST_EXITS: Final = 100_000
+MOST_TIME_NS: Final = 1_000_000_000
+"""Virtual time after which a guest is given up, unless told otherwise."""
 
 
 @dataclass(slots=True)
@@ -40,21 +42,35 @@ class Trial:
         return vm
 
     def run(
-        self, vm: VM, until: str | Callable[[VM], bool] | None = None, *, exits: int = MOST_EXITS
+        self,
+        vm: VM,
+        until: str | Callable[[VM], bool] | None = None,
+        *,
+        exits: int = MOST_EXITS,
+        time_ns: int = MOST_TIME_NS,
+        hint: str = "",
     ) -> Stop:
         """Run it to its end, or to what is waited for.
 
-        exits: the most that it may take. Raises Broken when it gets neither there nor to an end; what the
-        student's code raises comes through.
+        exits, time_ns: the most that it may take, in exits and virtual time. Raises Broken, with ``hint``,
+        when it gets neither there nor to an end; what the student's code raises comes through.
         """
-        limit = vm.exits.total + exits
-        stop = vm.run(lambda vm: vm.exits.total >= limit or _there(vm, until), timeout=PATIENCE)
+        limit, end = vm.exits.total + exits, vm.virtual_time_ns + time_ns
+
+        def enough(vm: VM) -> bool:
+            return vm.exits.total >= limit or vm.virtual_time_ns >= end or _there(vm, until)
+
+        stop = vm.run(enough, timeout=PATIENCE)
         if stop.final or _there(vm, until):
             return stop
-        wanted = f"; it was to come to {until!r}" if isinstance(until, str) else ""
+        wanted = "it was to end" if until is None else "what was waited for had not come"
+        if isinstance(until, str):
+            wanted = f"{until!r} had not come"
         if vm.exits.total >= limit:
-            raise Broken(f"the guest had not come to its end after {exits:,} exits{wanted}", vm=vm)
-        raise Broken(f"the guest had not come to its end after {PATIENCE:g} seconds{wanted}", vm=vm)
+            raise Broken(f"after {exits:,} exits the guest was still running; {wanted}", hint=hint, vm=vm)
+        raise Broken(
+            f"after {time_ns / 1e9:g} s of its time the guest was still running; {wanted}", hint=hint, vm=vm
+        )
 
     def close(self) -> None:
         """Give the guests' memory back."""

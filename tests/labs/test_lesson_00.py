@@ -1,0 +1,99 @@
+"""Lesson 00: it runs, and its exercises are marked as they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.labs.running import (
+    SEEDS,
+    broken,
+    exercises,
+    jail,
+    marked,
+    mistakes,
+    run_solution,
+    solution,
+    texts,
+    unsolved,
+    wrong,
+)
+
+from vlab.grading.exercise import Exercise, Mistake
+
+LESSON = "00"
+
+
+def test_the_solution_edition_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
+    assert "hello from a boot sector in real mode" in shown
+    assert "It is: several for each character" in shown
+    assert "It is: it prints the same" in shown
+    assert "It is: it reads the x from the serial port" in shown
+    assert "It is: it asks for ever" in shown
+    assert "What did the guest say?: 6 of 8 marks" in shown  # the others are hidden
+    assert "A handler for CPUID: 8 of 10 marks" in shown
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
+    assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
+    with jail(exercise.seconds) as student:
+        for seed in SEEDS:
+            assert broken(marked(exercise, solution(lesson, exercise.ident), seed, student)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -> None:
+    mark = marked(exercise, unsolved(lesson, exercise.ident))
+    assert mark.earned == 0
+    assert {each.why for each in mark.invariants} == {f"not written yet: write {exercise.defines[0]}"}
+
+
+@pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(LESSON))
+def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
+    for seed in SEEDS:
+        mark = marked(exercise, wrong(lesson, exercise.ident, mistake), seed)
+        why = broken(mark)
+        assert set(why) == set(mistake.broken), why
+        told = [text for each in mark.invariants for text in (each.why, each.hint) if not each.holds]
+        assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("return 7", "spoken gave 7, and it is to give text"),
+        ("return ''.join(chr(each.infos) for each in exits)", "your code raised AttributeError"),
+        ("return None", "spoken gave None"),
+    ],
+)
+def test_an_answer_of_another_kind_is_told(body: str, why: str) -> None:
+    (exercise, _) = (each.values[1] for each in exercises(LESSON))
+    mark = marked(exercise, f"# exercise: spoken\ndef spoken(exits):\n    {body}\n")
+    assert mark.earned == 0
+    assert all(each.why.startswith(why) for each in mark.invariants), broken(mark)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("cpu.rip += 3", "cpuid left RIP at 0x"),
+        ("cpu.ebx = -1", "ebx cannot be -0x1: it takes whole numbers from 0 to 0xffffffff"),
+        ("cpu.ebx = 'vlab'", "ebx cannot be 'vlab'"),
+        ("cpu.processor('0', 0)", "leaf is '0'; give a whole number"),
+        ("cpu.monitor.end(None)", "your code raised AttributeError"),
+    ],
+)
+def test_what_no_processor_could_be_given_is_refused(body: str, why: str) -> None:
+    exercise = exercises(LESSON)[1].values[1]
+    mark = marked(exercise, f"# exercise: cpuid\ndef cpuid(cpu, vendor, name):\n    {body}\n")
+    assert mark.earned == 0
+    assert all(why in each.why for each in mark.invariants), broken(mark)

@@ -1,0 +1,108 @@
+"""Equivalence, exit by exit: the guest under the student's monitor beside the same guest under ours.
+
+Popek and Goldberg (CACM 17, 1974) ask that a guest cannot tell that it is not alone. Here both guests do the
+same step and are compared after it; the first difference names the exit that brought it about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Final
+
+from vlab.grading.exercise import Broken
+from vlab.isa.control import EFlags
+from vlab.isa.state import CpuState, Segment, TableRegister
+from vlab.session import VM
+
+MOST_EXITS: Final = 2_000
+_MOST_NAMED: Final = 2
+
+
+def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> None:
+    """Step both to the end of ``ours`` and raise Broken at the first difference.
+
+    exits: the most that the guest may take, for one that does not end.
+    """
+    for number in range(1, exits + 1):
+        mine, reference = yours.step(), ours.step()
+        found = differences(yours.registers(), ours.registers())
+        if found:
+            raise Broken(f"{_at(yours)}: afterwards {_listed(found)}", hint=hint, vm=yours, exit=number)
+        if reference.final or mine.final:
+            if (mine.kind, mine.exit_code) != (reference.kind, reference.exit_code):
+                raise Broken(
+                    f"{_at(yours)}: the guest stopped with '{_first_line(mine.story)}', "
+                    f"and on the reference monitor with '{_first_line(reference.story)}'",
+                    hint=hint,
+                    vm=yours,
+                    exit=number,
+                )
+            break
+    else:
+        raise Broken(f"the guest had not come to its end after {exits:,} exits", hint=hint, vm=yours)
+    if yours.console.data != ours.console.data:
+        raise Broken(
+            f"the guest wrote {yours.console.text[-60:]!r}, and {ours.console.text[-60:]!r} on the reference "
+            "monitor",
+            hint=hint,
+            vm=yours,
+        )
+    if yours.state_hash() != ours.state_hash():
+        raise Broken("the guest's memory differs in the end from that on the reference monitor", vm=yours)
+
+
+def differences(yours: CpuState, ours: CpuState) -> list[str]:
+    """Say where two states differ, a clause for each register: "RIP is 0x25 instead of 0x26"."""
+    found = []
+    for field in fields(CpuState):
+        mine, other = getattr(yours, field.name), getattr(ours, field.name)
+        if mine == other:
+            continue
+        if field.name == "rflags":
+            found += _flags(mine, other)
+        else:
+            found.append(f"{field.name.upper()} is {_told(mine, other)}")
+    return found
+
+
+def _flags(mine: int, other: int) -> list[str]:
+    names = [each for each in EFlags.fields() if (mine ^ other) & each.mask]
+    return [f"RFLAGS.{each.name} is {each.extract(mine)} instead of {each.extract(other)}" for each in names]
+
+
+def _told(mine: object, other: object) -> str:
+    match mine, other:
+        case Segment(), Segment() if mine.selector != other.selector:
+            return f"{mine.selector:#06x} instead of {other.selector:#06x}"
+        case _:
+            return f"{_plain(mine)} instead of {_plain(other)}"
+
+
+def _plain(value: object) -> str:
+    match value:
+        case Segment(_, base, limit, attributes):
+            return f"base {base:#x}, limit {limit:#x}, attributes {attributes:#x}"
+        case TableRegister(base, limit):
+            return f"base {base:#x}, limit {limit:#x}"
+        case int():
+            return hex(value)
+        case _:
+            return str(value)
+
+
+def _listed(found: list[str]) -> str:
+    more = len(found) - _MOST_NAMED
+    return ", ".join(found[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _at(vm: VM) -> str:
+    """Say which exit the last one was, with the instruction where it happened."""
+    if not len(vm.exits):
+        return "before the first exit"
+    event = vm.exits[-1]
+    there = vm.disassemble(1, at=event.rip)[0].partition(" ")[2].strip()
+    return f"exit {vm.exits.total}, {event.reason} at {event.rip:#x} (`{there}`)"
+
+
+def _first_line(story: str) -> str:
+    return story.partition("\n")[0]

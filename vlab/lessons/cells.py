@@ -1,0 +1,24 @@
+"""The cell of an exercise as it was last run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MARK = "# exercise: "
+"""How the first line of an exercise's cell begins; its id follows."""
+
+
+def latest(exercise: str) -> str | None:
+    """Give the source of the exercise's cell that ran last in this IPython; None when none did."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return None if shell is None else latest_in(shell.history_manager.input_hist_raw, exercise)
+
+
+def latest_in(cells: Sequence[str], exercise: str) -> str | None:
+    """Find the exercise's cell in sources, the newest last."""
+    wanted = MARK + exercise
+    return next(
+        (cell for cell in reversed(cells) if cell.lstrip().partition("\n")[0].rstrip() == wanted), None
+    )
