@@ -488,7 +488,7 @@ EXERCISES: Final = (
             ),
             Mistake(
                 "clears the wrong flag",
-                broken=("follows", "shadow", "allowed", "hidden"),
+                broken=("follows", "allowed", "hidden"),
                 hint="RFLAGS.",
                 edits=(("cpu.interrupt_flag = False", "cpu.eflags &= ~0x400"),),
             ),

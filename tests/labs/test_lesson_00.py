@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.labs.running import (
     SEEDS,
     broken,
@@ -18,7 +19,6 @@ from tests.labs.running import (
     unsolved,
     wrong,
 )
-
 from vlab.grading.exercise import Exercise, Mistake
 
 LESSON = "00"

@@ -6,7 +6,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from vlab.devices.serial_registers import LineControl, Offset
-from vlab.isa.svm_exits import NptFaultInfo
 from vlab.trace.events import Kind
 from vlab.vmm.exits import PortAccess
 from vlab.vmm.register_names import register_name
@@ -22,7 +21,7 @@ _LOOK: Final = 1 << 13
 _LCR: Final = 0x3F8 + Offset.LCR  # of the serial port, whose DLAB bit gives two registers other names
 
 Access = tuple[int, str, str, str, str, str]
-"""Virtual time in ns, chip, register, address, "reads" or "writes", value in hexadecimal or empty."""
+"""Virtual time in ns, chip, register, address, "reads" or "writes", value in hexadecimal."""
 
 
 class AccessLog:
@@ -66,31 +65,23 @@ class AccessLog:
     def _accesses(self, rows: Rows, source: Source) -> list[Access]:
         """Give those records that tell of a device's registers."""
         kind, reason = rows["kind"], rows["reason"]
-        ports, faults = source.reasons.index("IOIO"), source.reasons.index("NPF")
-        exits = kind == Kind.EXIT
-        told = (kind == Kind.IO) | exits & ((reason == ports) | (reason == faults))
+        told = (kind == Kind.IO) | (kind == Kind.EXIT) & (reason == source.reasons.index("IOIO"))
         chosen = rows[told][-2 * KEPT :]
-        names = ("time", "kind", "reason", "info1", "info2", "flags")
+        columns = (chosen[name].tolist() for name in ("time", "kind", "info1", "info2", "flags"))
         found = []
-        for time, what, why, info1, info2, flags in zip(
-            *(chosen[name].tolist() for name in names), strict=True
-        ):
+        for time, what, info1, info2, flags in zip(*columns, strict=True):
             if what == Kind.IO:
                 access = self._access(time, info1, info2, bool(flags & 1))
-            elif why == ports:
+            else:
                 port = PortAccess(info1, info2)
                 access = self._access(time, port.port, info2, port.output)
-            else:
-                access = self._access(time, info1, None, bool(info2 & NptFaultInfo.W.mask), memory=True)
             if access is not None:
                 found.append(access)
         return found
 
-    def _access(
-        self, time: int, address: int, value: int | None, write: bool, *, memory: bool = False
-    ) -> Access | None:
+    def _access(self, time: int, address: int, value: int, write: bool) -> Access | None:
         board = self._devices.board
-        memory = memory or address > 0xFFFF
+        memory = address > 0xFFFF
         window = (board.memory_windows if memory else board.ports).find(address)
         if memory and window is None:
             return None
@@ -99,7 +90,7 @@ class AccessLog:
         if window is not None:
             chip = window.name.partition(" 0x")[0]
             name = register_name(window, address, write=write, divisor=self._divisor)
-        if address == _LCR and write and value is not None:
+        if address == _LCR and write:
             self._divisor = bool(value & LineControl.DLAB.mask)
         place = f"{address:X}h"
-        return time, chip, name, place, "writes" if write else "reads", "" if value is None else f"{value:#x}"
+        return time, chip, name, place, "writes" if write else "reads", f"{value:#x}"

@@ -13,7 +13,7 @@ function row(each, open) {
     story.push(node("button", { type: "button", onclick: () => open(each.name) }, "Show it in the inspector"));
   }
   return node("tr", {},
-    node("td", { class: each.holds ? "good" : "bad" }, each.holds ? "✓ holds" : each.waits ? "… waits" : "✗ broken"),
+    node("td", { class: each.holds ? "good" : each.waits ? "faint" : "bad" }, each.holds ? "✓ holds" : each.waits ? "… waits" : "✗ broken"),
     node("td", {}, ...story),
     node("td", { class: "vlab-report-points" }, `${marks(each.earned)} of ${marks(each.points)}`));
 }

@@ -1,0 +1,71 @@
+"""Every lesson: it runs from top to bottom, and its exercises are marked as they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.labs.running import (
+    SEEDS,
+    broken,
+    exercises,
+    jail,
+    marked,
+    mistakes,
+    run_solution,
+    solution,
+    texts,
+    unsolved,
+    wrong,
+)
+from vlab.grading.catalogue import find, lessons
+from vlab.grading.exercise import Exercise, Mistake
+
+ALL = tuple(each.id for each in lessons())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", ALL)
+def test_the_solution_edition_runs_and_earns_all_that_is_not_hidden(
+    lesson: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = texts(run_solution(lesson, tmp_path, monkeypatch))
+    for exercise in find(lesson).exercises():
+        seen = sum(each.points for each in exercise.invariants if not each.hidden)
+        assert f"{exercise.title}: {seen:g} of {exercise.points:g} marks" in shown
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
+def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise) -> None:
+    for seed in SEEDS:
+        assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}, seed
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
+def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
+    with jail(exercise.seconds) as student:
+        assert broken(marked(exercise, solution(lesson, exercise.ident), SEEDS[-1], student)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
+def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -> None:
+    mark = marked(exercise, unsolved(lesson, exercise.ident))
+    assert mark.earned == 0
+    assert all(each.why.startswith("not written yet: write ") for each in mark.invariants), broken(mark)
+
+
+@pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(*ALL))
+def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
+    mark = marked(exercise, wrong(lesson, exercise.ident, mistake), SEEDS[-1])
+    assert set(broken(mark)) == set(mistake.broken), broken(mark)
+    told = [text for each in mark.invariants if not each.holds for text in (each.why, each.hint)]
+    assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
+
+
+@pytest.mark.parametrize("lesson", ALL)
+def test_every_exercise_has_typical_mistakes_hints_and_a_hidden_part(lesson: str) -> None:
+    for exercise in find(lesson).exercises():
+        assert len(exercise.mistakes) >= 2, exercise.ident
+        assert len(exercise.hints) >= 2, exercise.ident
+        assert any(each.hidden for each in exercise.invariants), exercise.ident

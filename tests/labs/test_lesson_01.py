@@ -1,0 +1,120 @@
+"""Lesson 01: it runs, and its exercises are marked as they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.labs.running import (
+    SEEDS,
+    broken,
+    exercises,
+    jail,
+    marked,
+    mistakes,
+    run_solution,
+    solution,
+    texts,
+    unsolved,
+    wrong,
+)
+from vlab.grading.catalogue import find
+from vlab.grading.exercise import Exercise, Mistake
+
+LESSON = "01"
+
+
+def test_the_solution_edition_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
+    assert "It is: none: the guest's own kernel hears of them" in shown
+    assert "It is: no: the same, word for word" in shown
+    assert "It is: it executes, and leaves IF alone" in shown
+    assert "It is: more than twenty" in shown
+    assert "It is: the monitor: the real interrupts are off" in shown
+    assert "It is: some exit, the others are right by themselves" in shown
+    assert "on their list and measured: 18 of 18" in shown
+    assert "from what was seen: 10 of 12 marks" in shown
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
+    assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
+    with jail(exercise.seconds) as student:
+        for seed in SEEDS:
+            assert broken(marked(exercise, solution(lesson, exercise.ident), seed, student)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -> None:
+    mark = marked(exercise, unsolved(lesson, exercise.ident))
+    assert mark.earned == 0
+    expected = {f"not written yet: write {name}" for name in exercise.defines}
+    assert {each.why for each in mark.invariants} == expected
+
+
+@pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(LESSON))
+def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
+    for seed in SEEDS:
+        mark = marked(exercise, wrong(lesson, exercise.ident, mistake), seed)
+        why = broken(mark)
+        assert set(why) == set(mistake.broken), why
+        told = [text for each in mark.invariants for text in (each.why, each.hint) if not each.holds]
+        assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("None", "privileged gave None, and it is to give True or False"),
+        ("'#GP'", "privileged gave '#GP', and it is to give True or False"),
+        ("1", "privileged gave 1, and it is to give True or False"),
+    ],
+)
+def test_an_answer_of_another_kind_is_told(answer: str, why: str) -> None:
+    (exercise,) = (each.values[1] for each in exercises(LESSON))
+    source = solution(LESSON, exercise.ident) + f"\n\ndef privileged(runs):\n    return {answer}\n"
+    told = broken(marked(exercise, source))
+    assert set(told) == {"privileged", "all"}
+    assert all(each.startswith(why) for each in told.values()), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("None", "offenders gave None, and it is to give a list of names"),
+        ("[1]", "offenders gave [1], and it is to give a list of names"),
+        ("['MOV']", "offenders blames 'MOV', an unknown one"),
+        ("sorted(names) * 2", "2 times; once is enough"),
+    ],
+)
+def test_a_list_that_is_none_is_told(answer: str, why: str) -> None:
+    (exercise,) = (each.values[1] for each in exercises(LESSON))
+    source = solution(LESSON, exercise.ident).replace("return sorted(names)", f"return {answer}")
+    told = broken(marked(exercise, source))
+    assert set(told) == {"offenders", "all"}
+    assert all(why in each for each in told.values()), told
+
+
+def test_each_kind_of_form_is_what_it_is_called() -> None:
+    module = find(LESSON).module()
+    for name in module._CHANGING:
+        found = module._measure(module._MEASURABLE[name])
+        assert found.privileged and found.sensitive.startswith("changes"), name
+    for name in module._TELLING:
+        found = module._measure(module._MEASURABLE[name])
+        assert found.privileged and found.sensitive == "shows whose machine it is", name
+    for name in module._RING:
+        found = module._measure(module._MEASURABLE[name])
+        assert found.trouble and found.sensitive == "shows which ring it is in", name
+    for name in module._HARMLESS:
+        assert not module._measure(module._MEASURABLE[name]).sensitive, name
+    for name in module._HOLES:
+        assert module._measure(module._MEASURABLE[name]).trouble, name
