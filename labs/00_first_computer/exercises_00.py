@@ -12,10 +12,10 @@ from random import Random
 from typing import Any, Final
 
 from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
-from vlab.grading.facade import Facade
+from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
-from vlab.guests.programs import HALT, SCRATCH, image, image64, leave, out, say
+from vlab.guests.programs import HALT, SCRATCH, image, image64, leave, say
 from vlab.machine.identity import Identity, Leaf
 from vlab.session import VM
 from vlab.trace.events import ExitEvent
@@ -80,7 +80,7 @@ def _speed(rng: Random) -> bytes:
 
 def _heard(trial: Trial, vm: VM, hint: str) -> None:
     """Compare what the student reads out of the exits with what the chip sent."""
-    seen = [SeenExit(each) for each in vm.exits]
+    seen: list[Value] = [SeenExit(each) for each in vm.exits]
     said = trial.student.call("spoken", seen)
     if not isinstance(said, str):
         raise Broken(f"spoken gave {said!r}, and it is to give text", hint="Return a str.", vm=vm)
@@ -158,10 +158,8 @@ SPOKEN: Final = Exercise(
     ),
     hints=(
         "Go through the exits in their order, and collect characters in a string.",
-        "Only exits with the reason 'IOIO' count, with bit 24 of info1 set, and 0x3F8 in bits 15:0 of info1. "
-        "chr(info2) is the character.",
-        "Keep a variable that says whether the last byte that went to 0x3FB had bit 7 set. While it is true, "
-        "skip what goes to 0x3F8.",
+        "Only 'IOIO' exits count, with bit 24 of info1 set and 0x3F8 in its bits 15:0. info2 is the code.",
+        "Remember whether the last byte for 0x3FB had bit 7 set. While it has, skip what goes to 0x3F8.",
     ),
     mistakes=(
         Mistake(
@@ -225,12 +223,9 @@ class CpuidExit(Facade):
             raise ValueError(f"{name} cannot be {shown}: it takes whole numbers from 0 to {most:#x}")
         self._values[name] = value
 
-    def processor(self, leaf: int, subleaf: int) -> list[int]:
+    def processor(self, leaf: object, subleaf: object) -> list[int]:
         """Give EAX, EBX, ECX and EDX as the processor answers."""
-        for name, value in (("leaf", leaf), ("subleaf", subleaf)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _32:
-                raise ValueError(f"{name} is {value!r}; give a whole number from 0 to {_32:#x}")
-        return list(PROCESSOR.cpuid(leaf, subleaf))
+        return list(PROCESSOR.cpuid(_question("leaf", leaf), _question("subleaf", subleaf)))
 
     def carry_out(self, before: int) -> None:
         """Do to the real processor what the student has decided. before: RIP of the instruction."""
@@ -245,6 +240,12 @@ class CpuidExit(Facade):
         for n, name in enumerate(_REGISTERS):
             core.set_gpr(n, self._values[name])
         processor.skip(_LENGTH)
+
+
+def _question(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _32:
+        raise ValueError(f"{name} is {value!r}; give a whole number from 0 to {_32:#x}")
+    return value
 
 
 def answering(student: Student, vendor: str, name: str) -> type[HardwareMonitor]:
@@ -376,7 +377,7 @@ def _present(trial: Trial) -> None:
 
 def _name(trial: Trial) -> None:
     hint = (
-        "Leaf 0x40000000 has the highest leaf of its range in EAX, which is itself, and the name in EBX, ECX, EDX: "
+        "Leaf 0x40000000 has its own number in EAX, and the name in EBX, ECX, EDX: "
         "another order than that of leaf 0."
     )
     _asked(trial, [(MONITOR_LEAF, 0)], hint)
@@ -411,8 +412,7 @@ CPUID_EXERCISE: Final = Exercise(
         Invariant("long_mode", 2, "all of it holds for a 64-bit guest", _long_mode, hidden=True),
     ),
     hints=(
-        "Begin with the processor's answer for cpu.eax and cpu.ecx, then change what leaves 0, 1 and 0x40000000 "
-        "are to say, then write the four registers and go past the instruction.",
+        "Begin with the processor's answer for cpu.eax and cpu.ecx, and change what three leaves are to say.",
         "words(vendor) gives the three 32-bit words; a, b, c = words(vendor) takes them apart.",
         "Leaf 0 wants the words in EBX, EDX, ECX; leaf 0x40000000 in EBX, ECX, EDX, and EAX = 0x40000000.",
     ),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
@@ -17,193 +16,34 @@ from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
 from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
-from vlab.guests.programs import STACK, USER_DATA, USER_STACK, Code, enter_ring_3, image, leave, rings
+from vlab.guests.probes import (
+    ALL,
+    FINE,
+    HERE,
+    KEEP,
+    LEGACY,
+    MEMORY,
+    NX,
+    PAE,
+    PS,
+    RESULTS,
+    RW,
+    US,
+    G,
+    P,
+    Plan,
+    Tables,
+    control,
+    paging_on,
+)
+from vlab.guests.programs import image, leave
 from vlab.isa.control import CR4
 from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Step, Translation, walk
 from vlab.isa.vectors import PageFaultError
 from vlab.session import VM
 from vlab.vmm.paging.shadow.filled import Fill, FilledPaging, Unbacked
 
-P, RW, US, PS, G, NX = 1, 2, 4, 1 << 7, 1 << 8, 1 << 63
-ALL: Final = P | RW | US
-MEMORY: Final = "8M"
-RESULTS: Final = 0x20000
-"""Where the guest keeps what came of each access: 8 bytes each."""
-HERE: Final = 0x400000
-"""Linear addresses below it are the guest's own, mapped one to one; above are the pages under test."""
-POOL: Final = range(0x200000, HERE, 0x1000)
-"""Frames for tables and pages."""
-FINE: Final = 0xFFFFFFFF
-"""In place of CR2: the access went through."""
-LEGACY, PAE = PagingMode.LEGACY, PagingMode.PAE
-_PSE, _PAE, _PGE = CR4.PSE.mask, CR4.PAE.mask, CR4.PGE.mask
-
-
-# --- page tables, laid out by chance ------------------------------------------------------------------------
-
-
-class Tables:
-    """A guest's page tables, somewhere in its memory. ``words``: what is to be written there, by address."""
-
-    def __init__(self, rng: Random, mode: PagingMode) -> None:
-        self.mode, self.rng = mode, rng
-        self.size = 4 if mode is LEGACY else 8
-        self.shift = 22 if mode is LEGACY else 21
-        self._frames = list(POOL)
-        rng.shuffle(self._frames)
-        self.words: dict[int, bytes] = {}
-        self.root = self.frame() + (0 if mode is LEGACY else 32 * rng.randrange(128))
-        self._directories: dict[int, int] = {}
-        self._slots = [each for each in range(HERE >> self.shift, 1 << 32 - self.shift)]
-        for base in range(0, HERE, 1 << self.shift):
-            table = self.frame()
-            self.point(base, table)
-            for place in range(1 << self.shift - 12):
-                self.put(table + self.size * place, base + (place << 12) | ALL)
-
-    def frame(self) -> int:
-        """Take a frame that nothing else uses."""
-        return self._frames.pop()
-
-    def put(self, address: int, entry: int) -> None:
-        """Have an entry stand at an address."""
-        self.words[address] = entry.to_bytes(self.size, "little")
-
-    def slot(self) -> int:
-        """Take a part of the address space that nothing else uses: what one directory entry maps."""
-        return self._slots.pop(self.rng.randrange(len(self._slots))) << self.shift
-
-    def entry(self, linear: int) -> int:
-        """Give the address of the directory entry for ``linear``."""
-        if self.mode is LEGACY:
-            return self.root + 4 * (linear >> 22)
-        number = linear >> 30
-        if number not in self._directories:
-            self._directories[number] = self.frame()
-            self.put(self.root + 8 * number, self._directories[number] | P)
-        return self._directories[number] + 8 * (linear >> 21 & 511)
-
-    def point(self, linear: int, table: int, flags: int = ALL) -> None:
-        """Have the directory entry for ``linear`` point to a table, or to a large page."""
-        self.put(self.entry(linear), table | flags)
-
-    def pages(self, *flags: int, upper: int = ALL) -> list[int]:
-        """Map one page for each of ``flags``, all through one table; give their addresses."""
-        base, table = self.slot(), self.frame()
-        self.point(base, table, upper)
-        places = self.rng.sample(range(1 << self.shift - 12), len(flags))
-        for place, each in zip(places, flags, strict=True):
-            self.put(table + self.size * place, self.frame() | each)
-        return [base | place << 12 for place in places]
-
-    def large(self, flags: int = ALL) -> int:
-        """Map a large page onto the upper half of memory; give its address."""
-        base = self.slot()
-        self.point(base, HERE, flags | PS)
-        return base
-
-    def write(self, ram: memoryview) -> None:
-        """Fill the pages with noise and the tables with their entries."""
-        noise = self.rng.randbytes(1 << 16)
-        for start in range(POOL.start, 2 * HERE, len(noise)):
-            ram[start : start + len(noise)] = noise
-        for start in range(POOL.start, HERE, 0x1000):  # no two pages are alike
-            ram[start : start + 0x1000 : 0x100] = bytes((start >> 12 & 0xFF ^ each for each in range(16)))
-        tables = {address & ~0xFFF for address in self.words}
-        for start in tables:
-            ram[start : start + 0x1000] = bytes(0x1000)
-        for address, entry in self.words.items():
-            ram[address : address + self.size] = entry
-
-
-# --- guests that try one access after the other -------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Try:
-    """One access of the guest's. what: "read", "write" or "call"."""
-
-    what: str
-    address: int
-    user: bool = False
-
-    def __str__(self) -> str:
-        ring = "in ring 3" if self.user else "in ring 0"
-        return f"{'fetch' if self.what == 'call' else self.what} at {self.address:#010x} {ring}"
-
-
-@dataclass(slots=True)
-class Plan:
-    """A guest: its tables, what it tries, and the bits of CR0 and CR4 beside PE, PG and what the mode needs."""
-
-    tables: Tables
-    tries: list[Try] = field(default_factory=list)
-    wp: bool = True
-
-    def some(self, pages: Sequence[int], *what: str, users: Sequence[bool] = (False, True)) -> None:
-        """Try all of ``what`` on each page, in every ring of ``users``."""
-        rng = self.tables.rng
-        for page in pages:
-            for each in what:
-                place = 0xFFC if each == "call" else 4 * rng.randrange(1, 63) + 0x100 * rng.randrange(15)
-                self.tries += [Try(each, page + place, user) for user in users]
-
-    def shuffle(self) -> None:
-        """Have ring 0 come first, and each ring try in some order."""
-        self.tables.rng.shuffle(self.tries)
-        self.tries.sort(key=lambda each: each.user)
-
-    def code(self) -> bytes:
-        """Give the guest's program."""
-        return rings(self._kernel, {14: _keep_fault, 0x20: lambda code: code.add(leave(0))})
-
-    def _kernel(self, code: Code) -> None:
-        code.add(*_paging_on(self.tables, wp=self.wp))
-        for number, each in enumerate(each for each in self.tries if not each.user):
-            self._attempt(code, each, f"kernel {number}", STACK)
-        enter_ring_3(code, "user")
-        code.add("user", b"\x66\xb8" + struct.pack("<H", USER_DATA) + b"\x8e\xd8\x8e\xc0")
-        for number, each in enumerate(each for each in self.tries if each.user):
-            self._attempt(code, each, f"user {number}", USER_STACK)
-        code.add(b"\xcd\x20")  # int 20h
-
-    def _attempt(self, code: Code, each: Try, label: str, stack: int) -> None:
-        code.add(b"\xbd").word(label)  # mov ebp, label: where the handler of #PF goes on
-        address = struct.pack("<I", each.address)
-        if each.what == "read":
-            code.add(b"\xa1" + address)  # mov eax, [address]
-        elif each.what == "write":
-            value = self.tables.rng.getrandbits(32)
-            code.add(b"\xb8" + struct.pack("<I", value) + b"\xa3" + address)  # mov eax, value; mov [address], eax
-        else:
-            code.add(b"\xb8" + address + b"\xff\xd0")  # mov eax, address; call eax, where a RET is
-        code.add(_KEEP, label, b"\xbc" + struct.pack("<I", stack))  # mov esp, stack
-
-
-_KEEP: Final = b"\x89\x07\xc7\x47\x04\xff\xff\xff\xff\x83\xc7\x08"
-"""mov [edi], eax; mov dword [edi + 4], FINE; add edi, 8"""
-
-
-def _keep_fault(code: Code) -> None:
-    code.add(b"\x58\x89\x07")  # pop eax: the error code; mov [edi], eax
-    code.add(b"\x0f\x20\xd0\x89\x47\x04\x83\xc7\x08")  # mov eax, cr2; mov [edi + 4], eax; add edi, 8
-    code.add(b"\x89\x2c\x24\xcf")  # mov [esp], ebp; iretd
-
-
-def _control(number: int, value: int) -> bytes:
-    return b"\xb8" + struct.pack("<I", value) + bytes((0x0F, 0x22, 0xC0 | number << 3))  # mov eax, ..; mov crN
-
-
-def _paging_on(tables: Tables, *, wp: bool = True, cr4: int = 0) -> tuple[bytes, ...]:
-    legacy = tables.mode is LEGACY
-    no_execute = b"\xb9\x80\x00\x00\xc0\x31\xd2\xb8\x00\x08\x00\x00\x0f\x30"  # wrmsr EFER, NXE
-    return (
-        b"" if legacy else no_execute,
-        _control(4, cr4 | (_PSE if legacy else _PAE)),
-        _control(3, tables.root),
-        _control(0, 0x80000011 | wp << 16),
-        b"\xbf" + struct.pack("<I", RESULTS),  # mov edi, RESULTS
-    )
+_PSE, _PGE = CR4.PSE.mask, CR4.PGE.mask
 
 
 # --- the student's walk in a machine without one ------------------------------------------------------------
@@ -222,7 +62,7 @@ class Mmu(Facade):
         self.reads: list[int] = []
         self.code: int | None = None
 
-    def read(self, address: int) -> int:
+    def read(self, address: Value) -> int:
         """Read the entry at a physical address: 4 bytes, or 8 with PAE."""
         size, memory = self._size, self._paging.bytes
         if not isinstance(address, int) or not 0 <= address <= memory - size or address % size:
@@ -231,7 +71,7 @@ class Mmu(Facade):
         self.reads.append(address)
         return self._paging.read_guest(address, size)
 
-    def page_fault(self, error_code: int) -> None:
+    def page_fault(self, error_code: Value) -> None:
         """End the walk with a page fault."""
         if not isinstance(error_code, int) or not 0 <= error_code < 32:
             raise ValueError(f"error_code: {error_code!r} is not the error code of a page fault")
@@ -270,8 +110,8 @@ class StudentWalk(FilledPaging):
         self._judge(linear, access, _answer(answer, mmu), right)
         if self.entries and mmu.reads != [step.entry_address for step in steps]:
             raise Broken(
-                f"{_told(linear, access)}: your walk read the entries at {_listed(mmu.reads)}, and the processor "
-                f"reads those at {_listed([step.entry_address for step in steps])}",
+                f"{_told(linear, access)}: your walk read the entries at {_listed(mmu.reads)}, "
+                f"and the processor reads those at {_listed([step.entry_address for step in steps])}",
                 hint="an entry that is not present ends the walk: nothing behind it may be looked at",
                 vm=self.vm,
             )
@@ -352,13 +192,13 @@ def _run(trial: Trial, plan: Plan, function: str, *, entries: bool = False) -> N
     """Run the guest on the bare machine and with the student's walk; both must see the same."""
     guest = image(plan.code())
     paging = StudentWalk(trial.student, function, entries=entries)
-    yours, ours = trial.vm(guest, paging=paging, memory=MEMORY), trial.vm(guest, monitor="none", memory=MEMORY)
+    yours, ours = (
+        trial.vm(guest, paging=paging, memory=MEMORY),
+        trial.vm(guest, monitor="none", memory=MEMORY),
+    )
     paging.vm = yours
-    state = plan.tables.rng.getstate()
     for vm in (yours, ours):
-        plan.tables.rng.setstate(state)
         plan.tables.write(vm.memory)
-        _put_returns(plan, vm.memory)
         trial.run(vm, exits=3_000)
     for number, each in enumerate(plan.tries):
         mine, other = _result(yours, number), _result(ours, number)
@@ -371,12 +211,6 @@ def _result(vm: VM, number: int) -> str:
     if address == FINE:
         return f"the value {value:#x}"
     return f"a page fault with error code {value:#x} and {address:#010x} in CR2"
-
-
-def _put_returns(plan: Plan, ram: memoryview) -> None:
-    for start in range(POOL.start + 0xFFC, 2 * HERE, 0x1000):
-        if start & ~0xFFF not in {address & ~0xFFF for address in plan.tables.words}:
-            ram[start] = 0xC3
 
 
 # --- 32-bit walks -------------------------------------------------------------------------------------------
@@ -457,11 +291,12 @@ def _entries(trial: Trial) -> None:
 
 
 def _hidden(trial: Trial) -> None:
-    plan = _plan(trial, LEGACY, wp=trial.rng.random() < 0.5)
-    for add in (_add_large, _add_absent, _add_rights):
-        add(plan)
-    plan.shuffle()
-    _run(trial, plan, "walk")
+    for wp in (True, False):
+        plan = _plan(trial, LEGACY, wp=wp)
+        for add in (_add_large, _add_absent, _add_rights):
+            add(plan)
+        plan.shuffle()
+        _run(trial, plan, "walk")
 
 
 # --- PAE ----------------------------------------------------------------------------------------------------
@@ -497,7 +332,7 @@ def _reserved(trial: Trial) -> None:
 
 
 def _hidden_pae(trial: Trial) -> None:
-    plan = _plan(trial, PAE, wp=trial.rng.random() < 0.5)
+    plan = _plan(trial, PAE)
     for add in (_add_large, _add_rights, _add_no_execute, _add_reserved):
         add(plan)
     plan.shuffle()
@@ -516,11 +351,11 @@ class Tlb(Facade):
         self._paging = paging
 
     def entries(self) -> Value:
-        """Give all of them, each a dict: page (its first address), size in bytes, and whether it is global."""
+        """Give all of them, each a dict: page (its first address), size in bytes, whether it is global."""
         kept = self._paging.kept
         return [{"page": page, "size": size, "global": each} for page, (size, each) in kept.items()]
 
-    def drop(self, page: int) -> None:
+    def drop(self, page: Value) -> None:
         """Forget the translation whose first address this is; nothing happens if there is none."""
         if not isinstance(page, int):
             raise ValueError(f"page: {page!r} is no address")
@@ -575,7 +410,7 @@ class Script:
 
     def __init__(self, rng: Random, cr4: int = _PGE) -> None:
         self.rng, self.tables = rng, Tables(rng, LEGACY)
-        self._code = b"".join(_paging_on(self.tables, cr4=cr4))
+        self._code = b"".join(paging_on(self.tables, cr4=cr4))
         self._cr4 = cr4 | _PSE
         self.reads: list[tuple[int, str]] = []
         self.misses = 0
@@ -589,7 +424,7 @@ class Script:
     def read(self, page: int, after: str, *, miss: bool) -> None:
         """Read from a page. after: what the guest has done before it."""
         address = page + 4 * self.rng.randrange(1, 1023)
-        self._code += b"\xa1" + struct.pack("<I", address) + _KEEP
+        self._code += b"\xa1" + struct.pack("<I", address) + KEEP
         self.reads.append((address, after))
         self.misses += miss
 
@@ -603,11 +438,11 @@ class Script:
 
     def cr3(self, root: int) -> None:
         """MOV to CR3."""
-        self._code += _control(3, root)
+        self._code += control(3, root)
 
     def cr4(self, pge: bool) -> None:
         """MOV to CR4, with PGE or without."""
-        self._code += _control(4, _PSE | (_PGE if pge else 0))
+        self._code += control(4, _PSE | (_PGE if pge else 0))
 
     def space(self) -> int:
         """Make a second directory, like the first one; give its address."""
@@ -620,21 +455,23 @@ class Script:
 
     def run(self, trial: Trial, *, budget: bool = False) -> None:
         """Run it over the student's TLB and on the bare machine."""
-        program = rings(lambda code: code.add(self._code + leave(0)) and None, {})
-        guest = image(program)
+        guest = image(self._code + leave(0))
         paging = StudentTlb(trial.student)
-        yours, ours = trial.vm(guest, paging=paging, memory=MEMORY), trial.vm(guest, monitor="none", memory=MEMORY)
-        state = self.rng.getstate()
+        yours, ours = (
+            trial.vm(guest, paging=paging, memory=MEMORY),
+            trial.vm(guest, monitor="none", memory=MEMORY),
+        )
         for vm in (yours, ours):
-            self.rng.setstate(state)
             self.tables.write(vm.memory)
             trial.run(vm, exits=2_000)
         for number, (address, after) in enumerate(self.reads):
-            mine, right = (struct.unpack_from("<I", vm.memory, RESULTS + 8 * number)[0] for vm in (yours, ours))
+            mine, right = (
+                struct.unpack_from("<I", vm.memory, RESULTS + 8 * number)[0] for vm in (yours, ours)
+            )
             if mine != right:
                 raise Broken(
-                    f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB still had "
-                    "the old translation",
+                    f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB "
+                    "still had the old translation",
                     hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
                     vm=yours,
                 )
@@ -692,7 +529,7 @@ def _new_space(trial: Trial) -> None:
     for page, _ in places:
         script.read(page, "after MOV to CR3", miss=True)
     script.cr3(script.tables.root)
-    for page, entry in places:
+    for _, entry in places:
         script.edit(entry, script.tables.frame() | ALL)
     script.cr3(script.tables.root)
     for page, _ in places:
@@ -745,35 +582,69 @@ EXERCISES: Final = (
         "A 32-bit page walk",
         defines=("walk",),
         invariants=(
-            Invariant("small", 2, "reads and writes through 4 KiB pages arrive where the processor's do",
-                      _small(LEGACY, "walk")),
+            Invariant(
+                "small",
+                2,
+                "reads and writes through 4 KiB pages arrive where the processor's do",
+                _small(LEGACY, "walk"),
+            ),
             Invariant("large", 1, "so do those through 4 MiB pages", _large(LEGACY, "walk")),
-            Invariant("absent", 2, "what is not present faults with the right error code, at both levels", _absent),
-            Invariant("rights", 3, "R/W and U/S of both entries count, and CR0.WP, with the right error code",
-                      _rights(LEGACY, "walk")),
-            Invariant("entries", 1, "the walk reads the entries that the processor reads, and no others", _entries),
+            Invariant(
+                "absent", 2, "what is not present faults with the right error code, at both levels", _absent
+            ),
+            Invariant(
+                "rights",
+                3,
+                "R/W and U/S of both entries count, and CR0.WP, with the right error code",
+                _rights(LEGACY, "walk"),
+            ),
+            Invariant(
+                "entries", 1, "the walk reads the entries that the processor reads, and no others", _entries
+            ),
             Invariant("hidden", 2, "all of that on page tables that you have not seen", _hidden, hidden=True),
         ),
         hints=(
-            "Bits 31:22 of the address choose the directory entry, bits 21:12 the table entry: each is 4 bytes.",
+            "Bits 31:22 of the address choose the directory entry, bits 21:12 the table entry, of 4 bytes.",
             "Look at P first, then at PS. Collect the rights with &: pde & pte has those that both grant.",
-            "A refused access: code 1, plus 2 for a write, plus 4 in ring 3. Not present: the same without the 1.",
+            "A refused access: 1, plus 2 for a write, plus 4 in ring 3. Not present: the same without 1.",
             "Ring 3 needs U/S, and R/W for a write. Ring 0 needs R/W for a write only while mmu.wp is 1.",
         ),
         mistakes=(
-            Mistake("looks at the last entry alone", broken=("rights", "hidden"),
-                    hint="a right is there if every entry on the way grants it",
-                    edits=(("rights = pde & pte", "rights = pte"),)),
-            Mistake("leaves P out of the error code", broken=("rights", "hidden"),
-                    hint="P is 1 where an entry was present",
-                    edits=(("return mmu.page_fault(code | 1)", "return mmu.page_fault(code)"),)),
-            Mistake("takes ring 0 for free of R/W", broken=("rights", "hidden"), hint="CR0.WP binds ring 0",
-                    edits=(("if write and not rights & 2 and (user or mmu.wp):",
-                            "if write and not rights & 2 and user:"),)),
-            Mistake("takes a 4 MiB page for a table", broken=("large", "hidden"), hint="the processor",
-                    edits=(("if pde & 0x80:", "if False:"),)),
-            Mistake("walks on behind an absent directory entry", broken=("absent", "entries", "hidden"),
-                    hint="bit 0 of every entry", edits=(("if not pde & 1:", "if not pde:"),)),
+            Mistake(
+                "looks at the last entry alone",
+                broken=("rights", "hidden"),
+                hint="a right is there if every entry on the way grants it",
+                edits=(("rights = pde & pte", "rights = pte"),),
+            ),
+            Mistake(
+                "leaves P out of the error code",
+                broken=("rights", "hidden"),
+                hint="P is 1 where an entry was present",
+                edits=(("return mmu.page_fault(code | 1)", "return mmu.page_fault(code)"),),
+            ),
+            Mistake(
+                "takes ring 0 for free of R/W",
+                broken=("rights", "hidden"),
+                hint="CR0.WP binds ring 0",
+                edits=(
+                    (
+                        "if write and not rights & 2 and (user or mmu.wp):",
+                        "if write and not rights & 2 and user:",
+                    ),
+                ),
+            ),
+            Mistake(
+                "takes a 4 MiB page for a table",
+                broken=("large", "hidden"),
+                hint="the processor",
+                edits=(("if pde & 0x80:", "if False:"),),
+            ),
+            Mistake(
+                "walks on behind an absent directory entry",
+                broken=("absent", "entries", "hidden"),
+                hint="bit 0 of every entry",
+                edits=(("if not pde & 1:", "if not pde:"),),
+            ),
         ),
     ),
     Exercise(
@@ -781,31 +652,60 @@ EXERCISES: Final = (
         "A PAE walk: three levels, NX, reserved bits",
         defines=("walk_pae",),
         invariants=(
-            Invariant("small", 2, "reads and writes through three levels arrive where the processor's do",
-                      _small(PAE, "walk_pae")),
+            Invariant(
+                "small",
+                2,
+                "reads and writes through three levels arrive where the processor's do",
+                _small(PAE, "walk_pae"),
+            ),
             Invariant("large", 1, "so do those through 2 MiB pages", _large(PAE, "walk_pae")),
-            Invariant("rights", 2, "R/W, U/S and CR0.WP count as before; the four pointers have no rights",
-                      _rights(PAE, "walk_pae")),
-            Invariant("no_execute", 2, "NX in either entry forbids fetches, and the error code says so", _no_execute),
-            Invariant("reserved", 2, "reserved bits that are set fault with RSVD, whatever the rights", _reserved),
-            Invariant("hidden", 2, "all of that on page tables that you have not seen", _hidden_pae, hidden=True),
+            Invariant(
+                "rights",
+                2,
+                "R/W, U/S and CR0.WP count as before; the four pointers have no rights",
+                _rights(PAE, "walk_pae"),
+            ),
+            Invariant(
+                "no_execute", 2, "NX in either entry forbids fetches, and the error code says so", _no_execute
+            ),
+            Invariant(
+                "reserved", 2, "reserved bits that are set fault with RSVD, whatever the rights", _reserved
+            ),
+            Invariant(
+                "hidden", 2, "all of that on page tables that you have not seen", _hidden_pae, hidden=True
+            ),
         ),
         hints=(
-            "CR3 holds the address of four pointers of 8 bytes, aligned to 32: bits 31:30 of the address choose.",
+            "CR3 holds the address of four pointers of 8 bytes: bits 31:30 of the linear address choose.",
             "A frame is in bits 39:12 of an entry: mask both ends off, for NX is bit 63.",
             "Every fault of a fetch has I (0x10) in its error code, one for an absent page too.",
             "The order: present, reserved bits, then on to the next level; rights and NX at the very end.",
         ),
         mistakes=(
-            Mistake("asks the pointers for rights", broken=("small", "large", "rights", "no_execute", "reserved",
-                                                            "hidden"),
-                    hint="a right is there", edits=(("rights = 6", "rights = 6 & pointer"),)),
-            Mistake("leaves NX in the frame", broken=("no_execute", "hidden"), hint="which bits of the entry",
-                    edits=(("FRAME = 0xFF_FFFF_F000", "FRAME = ~0xFFF"),)),
-            Mistake("sets I for faults of NX alone", broken=("no_execute", "hidden"), hint="W, U and I",
-                    edits=(("code = write * 2 | user * 4 | fetch * 16", "code = write * 2 | user * 4"),)),
-            Mistake("looks at reserved bits last", broken=("reserved", "hidden"), hint="before rights",
-                    edits=(("if entry & RESERVED:", "if entry & RESERVED and not user and not write:"),)),
+            Mistake(
+                "asks the pointers for rights",
+                broken=("small", "large", "rights", "no_execute", "reserved", "hidden"),
+                hint="a right is there",
+                edits=(("rights = 6", "rights = 6 & pointer"),),
+            ),
+            Mistake(
+                "leaves NX in the frame",
+                broken=("no_execute", "hidden"),
+                hint="no entry of 8 bytes",
+                edits=(("FRAME = 0xFF_FFFF_F000", "FRAME = ~0xFFF"),),
+            ),
+            Mistake(
+                "sets I for faults of NX alone",
+                broken=("no_execute", "hidden"),
+                hint="W, U and I",
+                edits=(("code = write * 2 | user * 4 | fetch * 16", "code = write * 2 | user * 4"),),
+            ),
+            Mistake(
+                "looks at reserved bits last",
+                broken=("reserved", "hidden"),
+                hint="before rights",
+                edits=(("if entry & RESERVED:", "if entry & RESERVED and not user and not write:"),),
+            ),
         ),
     ),
     Exercise(
@@ -813,11 +713,21 @@ EXERCISES: Final = (
         "What a TLB has to forget",
         defines=("invlpg", "write_cr3", "write_cr4"),
         invariants=(
-            Invariant("invlpg", 2, "after INVLPG the guest sees the page's new translation, global or not", _invlpg),
-            Invariant("large", 1, "INVLPG of any address in a large page is about the whole page", _invlpg_large),
-            Invariant("space", 2, "after MOV to CR3 the guest sees the translations of the new tables", _new_space),
-            Invariant("keeps", 2, "the TLB keeps what it may: the guest has no more misses than it must", _keeps),
-            Invariant("global_off", 1, "a change of CR4.PGE forgets global translations as well", _global_off),
+            Invariant(
+                "invlpg", 2, "after INVLPG the guest sees the page's new translation, global or not", _invlpg
+            ),
+            Invariant(
+                "large", 1, "INVLPG of any address in a large page is about the whole page", _invlpg_large
+            ),
+            Invariant(
+                "space", 2, "after MOV to CR3 the guest sees the translations of the new tables", _new_space
+            ),
+            Invariant(
+                "keeps", 2, "the TLB keeps what it may: the guest has no more misses than it must", _keeps
+            ),
+            Invariant(
+                "global_off", 1, "a change of CR4.PGE forgets global translations as well", _global_off
+            ),
             Invariant("hidden", 2, "all of that on guests that you have not seen", _hidden_tlb, hidden=True),
         ),
         hints=(
@@ -826,18 +736,46 @@ EXERCISES: Final = (
             "MOV to CR3 leaves entries alone whose 'global' is true. INVLPG does not ask, nor does CR4.PGE.",
         ),
         mistakes=(
-            Mistake("forgets INVLPG", broken=("invlpg", "large", "keeps", "hidden"), hint="still had",
-                    edits=(('if entry["page"] <= address < entry["page"] + entry["size"]:', "if False:"),)),
-            Mistake("compares 4 KiB pages", broken=("large", "hidden"), hint="in the same 4 MB page",
-                    edits=(('if entry["page"] <= address < entry["page"] + entry["size"]:',
-                            'if entry["page"] == address & ~0xFFF:'),)),
-            Mistake("spares global pages from INVLPG", broken=("invlpg", "hidden"), hint="global",
-                    edits=(('if entry["page"] <= address < entry["page"] + entry["size"]:',
-                            'if entry["page"] <= address < entry["page"] + entry["size"] and not entry["global"]:'),)),
-            Mistake("drops everything at MOV to CR3", broken=("keeps",), hint="enough",
-                    edits=(('if not entry["global"]:', "if True:"),)),
-            Mistake("leaves CR4 alone", broken=("global_off", "hidden"), hint="still had",
-                    edits=(("if (old ^ new) & PGE:", "if False:"),)),
+            Mistake(
+                "forgets INVLPG",
+                broken=("invlpg", "large", "keeps", "hidden"),
+                hint="still had",
+                edits=(('if entry["page"] <= address < entry["page"] + entry["size"]:', "if False:"),),
+            ),
+            Mistake(
+                "compares 4 KiB pages",
+                broken=("large", "hidden"),
+                hint="in the same 4 MB page",
+                edits=(
+                    (
+                        'if entry["page"] <= address < entry["page"] + entry["size"]:',
+                        'if entry["page"] == address & ~0xFFF:',
+                    ),
+                ),
+            ),
+            Mistake(
+                "spares global pages from INVLPG",
+                broken=("invlpg", "hidden"),
+                hint="global",
+                edits=(
+                    (
+                        'if entry["page"] <= address < entry["page"] + entry["size"]:',
+                        'if not entry["global"] and 0 <= address - entry["page"] < entry["size"]:',
+                    ),
+                ),
+            ),
+            Mistake(
+                "drops everything at MOV to CR3",
+                broken=("keeps",),
+                hint="enough",
+                edits=(('if not entry["global"]:', "if True:"),),
+            ),
+            Mistake(
+                "leaves CR4 alone",
+                broken=("global_off", "hidden"),
+                hint="still had",
+                edits=(("if (old ^ new) & PGE:", "if False:"),),
+            ),
         ),
     ),
-)  # fmt: skip
+)

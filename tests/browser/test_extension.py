@@ -186,6 +186,33 @@ def test_a_trace_opens_without_a_kernel(browser: Browser, server: Server, trace:
         notebook.photograph("trace-rings", rings)
 
 
+def test_open_trace_asks_for_files_and_opens_them(browser: Browser, server: Server, trace: bytes) -> None:
+    folder = server.folder / "notebooks"
+    (folder / "chosen.vlabtrace").write_bytes(trace)
+    (folder / "notes.txt").write_text("no trace")
+    with browser.page() as notebook:
+        page = notebook.page
+        page.goto(f"{server.url}/lab?reset")
+        page.locator(".jp-Launcher").wait_for(timeout=LONG)
+        notebook.command("apputils:activate-command-palette")
+        page.locator(".lm-CommandPalette-input").fill("open trace")
+        page.locator(".lm-CommandPalette").get_by_text("Open Trace…").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Open a trace")
+        file = dialog.get_by_text("chosen.vlabtrace", exact=True)
+        expect(file).to_be_visible()
+        expect(dialog.get_by_text("notes.txt", exact=True)).to_have_count(0)
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert page.locator(".vlab-trace").count() == 0
+        notebook.command("vlab:open-trace")
+        file.click()
+        notebook.photograph("open-trace")
+        dialog.get_by_role("button", name="Select").click()
+        summary = page.locator(".vlab-trace").get_by_role("group", name="Summary of chosen.vlabtrace")
+        expect(summary).to_contain_text("longmode", timeout=LONG)
+
+
 @pytest.mark.parametrize(
     ("name", "harm", "sentence"),
     [

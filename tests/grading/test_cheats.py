@@ -439,7 +439,7 @@ def test_time_runs_out(zygote: Zygote, wait: str) -> None:
     began = time.monotonic()
     said = refusal(zygote, wait, seconds=0.3)
     assert "took more than the 0.3 s that it may take" in said or "input()" in said
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_catching_everything_does_not_stop_the_clock(zygote: Zygote) -> None:
@@ -464,9 +464,9 @@ def test_time_of_the_machines_side_is_not_counted(zygote: Zygote) -> None:
         offers = ("wait",)
 
         def wait(self) -> None:
-            time.sleep(0.7)
+            time.sleep(1.05)
 
-    assert attempt(zygote, "given[0].wait(); return 1", Slow(), seconds=0.6) == 1
+    assert attempt(zygote, "given[0].wait(); return 1", Slow(), seconds=1) == 1
 
 
 @linux

@@ -1,4 +1,4 @@
-"""The journal: what is written is there after any crash, stands as long as nothing changed, and is read back."""
+"""The journal: what is written survives any crash, stands as long as nothing changed, and is read back."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_two_gradings_at_a_time_do_not_write_to_one_directory(tmp_path: Path) ->
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnusableInput, match=r"^out: '.*file' cannot be written \(.*\); name another directory"):
+    with pytest.raises(
+        UnusableInput, match=r"^out: '.*file' cannot be written \(.*\); name another directory"
+    ):
         Journal(tmp_path / "file")
 
 
@@ -106,7 +108,9 @@ def test_a_disk_that_is_full_is_told_with_what_to_do(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vlab.grading.journal.os.fsync", full)
-    with pytest.raises(UnusableInput, match=r"cannot be written \(No space left on device\); make room, and run"):
+    with pytest.raises(
+        UnusableInput, match=r"cannot be written \(No space left on device\); make room, and run"
+    ):
         journal.write(GRADED)
     assert journal.find("Zoë Müller", "02") is None
 
@@ -151,7 +155,9 @@ def test_the_fingerprint_tells_secrets_apart_and_nothing_of_them(tmp_path: Path)
 
 def test_a_secret_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "short").write_text("geheim\n")
-    with pytest.raises(UnusableInput, match=r"short' holds 6 characters, and 16 or more are needed; write a line"):
+    with pytest.raises(
+        UnusableInput, match=r"short' holds 6 characters, and 16 or more are needed; write a line"
+    ):
         Secret.read(tmp_path / "short")
     (tmp_path / "raw").write_bytes(b"\xff" * 40)
     with pytest.raises(UnusableInput, match=r"^secret: '.*raw' cannot be read as text"):

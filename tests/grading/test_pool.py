@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def job(number: int, cells: dict[str, str]) -> Job:
     return Job(number, "02", cells, f"secret/student{number}/02")
 
 
-def by_number(outcomes: Iterator[Outcome]) -> dict[int, Outcome]:
+def by_number(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
     return {each.job.number: each for each in outcomes}
 
 
@@ -53,7 +53,9 @@ def earned(outcome: Outcome) -> list[float]:
 
 
 def children() -> set[int]:
-    return {int(each) for each in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()}
+    return {
+        int(each) for each in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    }
 
 
 def test_each_submission_gets_its_own_marks() -> None:
@@ -126,7 +128,7 @@ def test_nothing_is_left_of_a_grading_that_is_given_up(monkeypatch: pytest.Monke
     outcomes = mark_all([job(number, GOOD) for number in range(6)], 2)
     next(outcomes)
     assert len(children() - before) >= 2
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert not [each for each in children() - before if b"spawn_main" in _command(each)]
 
 
@@ -167,21 +169,30 @@ def test_workers_end_with_a_parent_that_was_killed() -> None:
 
 def test_without_dask_the_message_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(UnusableInput, match=r"^cluster: Dask's distributed scheduler is not installed; pip inst"):
+    with pytest.raises(
+        UnusableInput, match=r"^cluster: Dask's distributed scheduler is not installed; pip inst"
+    ):
         list(cluster.mark_all([], "tcp://127.0.0.1:1"))
 
 
 def test_where_no_scheduler_answers_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster, "CONNECTING", 0.5)
-    with pytest.raises(UnusableInput, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'; give its addr"):
+    with pytest.raises(
+        UnusableInput, match=r"no Dask scheduler answers at 'tcp://127\.0\.0\.1:9'; give its addr"
+    ):
         list(cluster.mark_all([], "tcp://127.0.0.1:9"))
 
 
 @pytest.mark.slow
 def test_a_cluster_gives_the_same_marks(counter: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    jobs = [job(0, GOOD), job(1, HALF), job(2, says("fail the worker")), *(job(n, WRONG) for n in range(3, 9))]
+    jobs = [
+        job(0, GOOD),
+        job(1, HALF),
+        job(2, says("fail the worker")),
+        *(job(n, WRONG) for n in range(3, 9)),
+    ]
     local = distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, processes=True, dashboard_address=None, host="127.0.0.1"
     )

@@ -294,9 +294,10 @@ def test_links_to_the_work_of_others_are_not_followed(room: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
 def test_a_pipe_with_a_notebooks_name_does_not_hold_up_the_class(room: Path) -> None:
+    hand_in(room, bob=GOOD)
     (room / "alice").mkdir()
     os.mkfifo(room / "alice" / "02.ipynb")
-    assert who(collect([room])) == [("alice", "", False)]
+    assert who(collect([room])) == [("alice", "02", False), ("bob", "02", True)]
 
 
 def test_what_a_terminal_would_obey_is_taken_out_of_names(room: Path) -> None:

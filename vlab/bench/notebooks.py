@@ -164,6 +164,19 @@ class Notebook:
         """Give the root of one of the views that are shown."""
         return self.page.locator(".jp-OutputArea .vlab-view").nth(index)
 
+    def cells(self) -> Iterator[Locator]:
+        """Give each cell, scrolled to: JupyterLab keeps those out of sight out of the page."""
+        count: int = self.page.evaluate(
+            "() => window.jupyterapp.shell.currentWidget.content.model.cells.length"
+        )
+        for index in range(count):
+            self.page.evaluate(
+                "(index) => window.jupyterapp.shell.currentWidget.content.scrollToItem(index)", index
+            )
+            cell = self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{index}"]')
+            cell.wait_for()
+            yield cell
+
     def command(self, name: str) -> None:
         """Have JupyterLab carry out one of its commands."""
         self.page.evaluate("(name) => void window.jupyterapp.commands.execute(name)", name)
@@ -232,15 +245,21 @@ class Browser:
     @contextmanager
     def notebook(self, *cells: str) -> Iterator[Notebook]:
         """Open a notebook with these code cells, whose kernel is ready; fails if the page had a problem."""
-        self._number += 1
-        name = f"test{self._number}.ipynb"
         plain: dict[str, Any] = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
         content = {
             "cells": [plain | {"id": f"cell{n}", "source": cell} for n, cell in enumerate(cells)],
             "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
             "nbformat": 4, "nbformat_minor": 5,
         }  # fmt: skip
-        (self.server.folder / "notebooks" / name).write_text(json.dumps(content))
+        with self.opened(json.dumps(content)) as found:
+            yield found
+
+    @contextmanager
+    def opened(self, text: str) -> Iterator[Notebook]:
+        """Open a notebook that is written already, as `notebook` does. text: of its file."""
+        self._number += 1
+        name = f"test{self._number}.ipynb"
+        (self.server.folder / "notebooks" / name).write_text(text, encoding="utf-8")
         with self.page(name) as found:
             page = found.page
             page.goto(f"{self.server.url}/{self.server.tree}/{name}?reset")

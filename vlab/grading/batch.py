@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,8 +23,8 @@ from vlab.grading.variant import seed_of
 
 __all__ = ["Runner", "Secret", "Tally", "grade"]
 
-Runner = Callable[[Iterable[Job]], Iterator[Outcome]]
-"""Marks jobs somewhere, and gives the outcomes in any order."""
+Runner = Callable[[Iterable[Job]], Generator[Outcome, None, None]]
+"""Marks jobs somewhere, and gives the outcomes in any order; closing it ends the work."""
 SHORTEST: Final = 16
 """Characters that a secret has at least."""
 
@@ -110,15 +111,16 @@ def grade(
             waiting.append((checked, stamp))
             continue
         tell(tally)
-    for outcome in run(_jobs(waiting, secret)):
-        submission, stamp = waiting[outcome.job.number]
-        graded = _graded(submission, stamp, outcome)
-        journal.write(graded)
-        if graded.error:
-            tally.errors.append((graded.student, graded.error))
-        else:
-            tally.marked += 1
-        tell(tally)
+    with closing(run(_jobs(waiting, secret))) as outcomes:
+        for outcome in outcomes:
+            submission, stamp = waiting[outcome.job.number]
+            graded = _graded(submission, stamp, outcome)
+            journal.write(graded)
+            if graded.error:
+                tally.errors.append((graded.student, graded.error))
+            else:
+                tally.marked += 1
+            tell(tally)
     return tally
 
 

@@ -70,8 +70,12 @@ class Cell:
         exec(compile(source, CELL, "exec", dont_inherit=True), self._namespace)
 
     def _error(self, error: BaseException) -> Message:
-        line, text = self._place(error)
-        return ["error", type(error).__name__[:100], _text_of(error)[:MAX_TEXT], line, text[:MAX_TEXT]]
+        try:
+            line, text = self._place(error)
+            kind = str.__str__(type(error).__name__)
+            return ["error", kind[:100], _text_of(error)[:MAX_TEXT], line, text[:MAX_TEXT]]
+        except Exception:  # its class is code of the student's as well
+            return ["error", "Exception", "it cannot be told which", None, ""]
 
     def _place(self, error: BaseException) -> tuple[int | None, str]:
         """Give the innermost line of the cell that the exception came through."""

@@ -7,7 +7,7 @@ of the same version, and marks in a jail as a local worker does.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from types import ModuleType
 from typing import Any, Final
@@ -25,7 +25,7 @@ AHEAD: Final = 4
 """Jobs for each thread of the cluster that are with the scheduler at a time."""
 
 
-def mark_all(jobs: Iterable[Job], address: str) -> Iterator[Outcome]:
+def mark_all(jobs: Iterable[Job], address: str) -> Generator[Outcome, None, None]:
     """Mark the jobs on the cluster; give each outcome as it comes, in no order.
 
     address: the scheduler's, such as ``tcp://10.0.0.1:8786``. Raises UnusableInput when nothing answers

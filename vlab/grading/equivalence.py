@@ -6,16 +6,18 @@ same step and are compared after it; the first difference names the exit that br
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Final
 
 from vlab.grading.exercise import Broken
 from vlab.isa.control import EFlags
 from vlab.isa.state import CpuState, Segment, TableRegister
-from vlab.session import VM
+from vlab.session import VM, Stop
 
 MOST_EXITS: Final = 2_000
 _MOST_NAMED: Final = 2
+_TAIL: Final = 60
 
 
 def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> None:
@@ -23,32 +25,38 @@ def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> N
 
     exits: the most that the guest may take, for one that does not end.
     """
-    for number in range(1, exits + 1):
-        mine, reference = yours.step(), ours.step()
-        found = differences(yours.registers(), ours.registers())
+    expected = list(_steps(ours, exits))
+    if not expected[-1][0].final:
+        raise ValueError(f"ours: the guest does not end within {exits} exits on the reference monitor")
+    for number, (stop, state) in enumerate(expected, 1):
+        mine = yours.step()
+        found = differences(yours.registers(), state)
         if found:
             raise Broken(f"{_at(yours)}: afterwards {_listed(found)}", hint=hint, vm=yours, exit=number)
-        if reference.final or mine.final:
-            if (mine.kind, mine.exit_code) != (reference.kind, reference.exit_code):
-                raise Broken(
-                    f"{_at(yours)}: the guest stopped with '{_first_line(mine.story)}', "
-                    f"and on the reference monitor with '{_first_line(reference.story)}'",
-                    hint=hint,
-                    vm=yours,
-                    exit=number,
-                )
-            break
-    else:
-        raise Broken(f"the guest had not come to its end after {exits:,} exits", hint=hint, vm=yours)
+        if (mine.kind, mine.exit_code) != (stop.kind, stop.exit_code):
+            raise Broken(
+                f"{_at(yours)}: the guest stopped with '{_first_line(mine.story)}', "
+                f"and on the reference monitor with '{_first_line(stop.story)}'",
+                hint=hint,
+                vm=yours,
+                exit=number,
+            )
     if yours.console.data != ours.console.data:
+        wrote, other = yours.console.text[-_TAIL:], ours.console.text[-_TAIL:]
         raise Broken(
-            f"the guest wrote {yours.console.text[-60:]!r}, and {ours.console.text[-60:]!r} on the reference "
-            "monitor",
-            hint=hint,
-            vm=yours,
+            f"the guest wrote {wrote!r}, and {other!r} on the reference monitor", hint=hint, vm=yours
         )
     if yours.state_hash() != ours.state_hash():
         raise Broken("the guest's memory differs in the end from that on the reference monitor", vm=yours)
+
+
+def _steps(vm: VM, most: int) -> Iterator[tuple[Stop, CpuState]]:
+    """Step a guest to its end, or so many times, and give each stop with the registers there."""
+    for _ in range(most):
+        stop = vm.step()
+        yield stop, vm.registers()
+        if stop.final:
+            return
 
 
 def differences(yours: CpuState, ours: CpuState) -> list[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias, Union
 
 Value: TypeAlias = Union[
-    None,
     bool,
     int,
     float,
@@ -23,6 +22,7 @@ Value: TypeAlias = Union[
     dict[str, "Value"],
     "Facade",
     "Part",
+    None,
 ]
 """What passes between the machine's side and a student's: plain data, facades one way, parts the other.
 

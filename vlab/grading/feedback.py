@@ -26,6 +26,7 @@ __all__ = ["page", "write"]
 EMBEDDED: Final = 512 << 10
 """Bytes of a trace that still goes into the page; a longer one is a file beside it."""
 _LINE: Final = re.compile(r"\bin line (\d+) of the cell\b")
+_QUOTED: Final = re.compile(r"`([^`<>]+)`")
 _STYLE: Final = """
 :root { color-scheme: light dark; --soft: #5a5a5a; --rule: #c8c8c8; --good: #0a6b2d; --bad: #a31515;
   --mark: #ffe9a8; --code: #f6f6f6 }
@@ -36,6 +37,7 @@ h1, h2 { line-height: 1.2 }
 h2 { margin-top: 2.5rem; border-top: 1px solid var(--rule); padding-top: 1rem }
 table { border-collapse: collapse; width: 100% }
 caption { text-align: left; color: var(--soft); padding-bottom: .3rem }
+tbody th { font-weight: normal }
 th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0;
   border-top: 1px solid var(--rule) }
 .marks { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
@@ -77,10 +79,14 @@ def page(graded: Graded, stem: str) -> tuple[str, dict[str, bytes]]:
         f"<p><strong>{number(earned)} of {number(points)} points</strong></p>",
     ]
     if graded.trouble:
-        body.append(f'<p class="notice" role="note">{_text(_sentence(graded.trouble))}</p>')
+        body.append(f'<p class="notice" role="note">{_prose(_sentence(graded.trouble))}</p>')
     if graded.notes:
         notes = "".join(f"<li>{_text(each)}</li>" for each in graded.notes)
         body.append(f"<p>The notebook was repaired before it was graded:</p><ul>{notes}</ul>")
+    if any(one.trace is not None for mark in graded.exercises for one in mark.invariants):
+        body.append(
+            "<p>A double click in JupyterLab opens a trace; <code>vlab trace FILE</code> sums one up.</p>"
+        )
     for number_, each in enumerate(graded.exercises, 1):
         body += _exercise(each, graded.cells.get(each.ident, ""), number_, stem, beside)
     return _PAGE.format(title=_text(title), style=_STYLE, body="\n".join(body)), beside
@@ -115,8 +121,17 @@ def _text(text: str) -> str:
     return escape(visible(text))
 
 
+def _prose(text: str) -> str:
+    """Give a text of ours, which may quote what is not; what stands in backquotes is shown as code."""
+    return _QUOTED.sub(r"<code>\1</code>", _text(text))
+
+
+def _begun(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+    return f"{_begun(text)}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def _exercise(mark: ExerciseMark, cell: str, place: int, stem: str, beside: dict[str, bytes]) -> list[str]:
@@ -141,10 +156,11 @@ def _exercise(mark: ExerciseMark, cell: str, place: int, stem: str, beside: dict
 
 def _row(mark: InvariantMark, trace: str) -> str:
     verdict = '<td class="good">✓ holds</td>' if mark.holds else '<td class="bad">✗ broken</td>'
-    why = f'<p class="why">{_text(_sentence(mark.why))}</p>' if mark.why else ""
-    hint = f'<p class="hint"><em>Hint:</em> {_text(_sentence(mark.hint))}</p>' if mark.hint else ""
+    why = f'<p class="why">{_prose(_sentence(mark.why))}</p>' if mark.why else ""
+    hint = f'<p class="hint"><em>Hint:</em> {_prose(_sentence(mark.hint))}</p>' if mark.hint else ""
     marks = f'<td class="marks">{number(mark.earned)} of {number(mark.points)}</td>'
-    return f'<tr>{verdict}<th scope="row">{_text(mark.says)}{why}{hint}{trace}</th>{marks}</tr>'
+    says = f"<strong>{_prose(_begun(mark.says))}</strong>"
+    return f'<tr>{verdict}<th scope="row">{says}{why}{hint}{trace}</th>{marks}</tr>'
 
 
 def _trace(mark: InvariantMark, name: str, beside: dict[str, bytes]) -> str:
@@ -159,7 +175,7 @@ def _trace(mark: InvariantMark, name: str, beside: dict[str, bytes]) -> str:
     size = f"{len(mark.trace) / 1000:,.1f} kB"
     return (
         f'<p class="why"><a href="{escape(target)}" download="{escape(name)}">Download the trace that shows '
-        f"it</a> ({size}). A double click in JupyterLab opens it; <code>vlab trace</code> sums it up.</p>"
+        f"it</a> ({size})</p>"
     )
 
 
@@ -171,7 +187,7 @@ def _lines(mark: ExerciseMark) -> set[int]:
 def _cell(source: str, marked: set[int]) -> str:
     lines = []
     for place, line in enumerate(source.split("\n"), 1):
-        inside = f'<span class="number" aria-hidden="true">{place}</span>{_text(line) or " "}'
+        inside = f'<span class="number" aria-hidden="true">{place}</span>{_text(line.expandtabs(4)) or " "}'
         if place in marked:
             lines.append(f'<mark><span class="unseen">This line was named above: </span>{inside}</mark>')
         else:

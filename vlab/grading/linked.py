@@ -20,23 +20,23 @@ class LinkedPart(Part):
     """An object of a linked student's."""
 
     def __init__(self, student: LinkedStudent, number: int) -> None:
-        self._student = student
+        self.student = student
         self.number = number
 
     def call(self, method: str, *arguments: Value) -> Value:
         """Call a method of it. Raises StudentError."""
-        return self._student.request("part", self.number, method, arguments=arguments)
+        return self.student.request("part", self.number, method, arguments=arguments)
 
     def get(self, attribute: str) -> Value:
         """Read an attribute of it. Raises StudentError."""
-        return self._student.request("get", self.number, attribute)
+        return self.student.request("get", self.number, attribute)
 
 
 class LinkedStudent(ABC):
     """A `student.Student` whose code answers messages."""
 
     def __init__(self) -> None:
-        self.desk = Desk(self._part)
+        self.desk = Desk(self._part, self._number_of)
         self._parts: dict[int, LinkedPart] = {}
         self._stopped: Stopped | None = None
         self._nested = 0
@@ -132,6 +132,10 @@ class LinkedStudent(ABC):
 
     def _part(self, number: int) -> Part:
         return self._parts[number]
+
+    def _number_of(self, part: Part) -> int | None:
+        """Give the number of an object of this student's own, None for another's."""
+        return part.number if isinstance(part, LinkedPart) and part.student is self else None
 
     def _answer(self, request: Message) -> Message:
         """Answer student code. Raises Stopped for what no stand-in would ask."""

@@ -45,14 +45,14 @@ class Desk:
     raises it when the student has come to an end.
     """
 
-    def __init__(self, part: Callable[[int], Part]) -> None:
-        self._part = part
+    def __init__(self, part: Callable[[int], Part], number_of: Callable[[Part], int | None]) -> None:
+        self._part, self._number_of = part, number_of
         self._facades: list[Facade] = []
         self._numbers: dict[int, int] = {}
         self.carried: Exception | None = None
 
     def pack(self, value: Value) -> Plain:
-        """Write a value for student code. Raises ValueError for what is no `facade.Value`: a fault of ours."""
+        """Write a value for student code. ValueError, for what is no `facade.Value`, is a fault of ours."""
         try:
             return pack(value, self._refer)
         except Unfit as unfit:
@@ -117,8 +117,8 @@ class Desk:
             self._facades.append(value)
             names: list[Plain] = [list(value.offers), list(value.fields), list(value.read_only)]
             return {"f": number, "is": [name_of(value), *names]}
-        number = getattr(value, "number", None) if isinstance(value, Part) else None
-        return None if number is None or self._part(number) is not value else {"p": number}
+        number = self._number_of(value) if isinstance(value, Part) else None
+        return None if number is None else {"p": number}
 
     def _resolve(self, plain: dict[str, Plain]) -> object:
         match plain:
@@ -245,21 +245,24 @@ class Holdings:
         arguments: tuple[object, ...],
         keywords: dict[str, object],
     ) -> object:
-        """Ask the machine's side. Raises TypeError for what cannot be passed, and what a facade refuses with."""
-        where = f"passed {{}} to {stand_in._vlab_name}" + ("" if name == "__call__" else f".{name}")
-        packed: list[Plain] = [self.pack(each, where) for each in arguments]
-        named: dict[str, Plain] = {key: self.pack(each, where) for key, each in keywords.items()}
+        """Ask the machine's side. Raises TypeError for what does not pass, and what a facade refuses with."""
+        try:
+            packed: list[Plain] = [pack(each, self._refer) for each in arguments]
+            named: dict[str, Plain] = {key: pack(each, self._refer) for key, each in keywords.items()}
+        except Unfit as unfit:
+            where = stand_in._vlab_name + ("" if name == "__call__" else f".{name}")
+            raise TypeError(f"your code passed {unfit} to {where}: give {ALLOWED}") from None
         reply = self._send(["ask", stand_in._vlab_number, act, name, packed, named])
         if reply[0] == "value":
             return self.unpack(reply[1])
         raise MEANT.get(str(reply[1]), RuntimeError)(reply[2])
 
-    def pack(self, value: object, where: str = "returned {}") -> Plain:
-        """Write a value of student code's. Raises TypeError with a sentence that names what does not pass."""
+    def pack(self, value: object) -> Plain:
+        """Write what student code returns. Raises TypeError with a sentence that names what does not pass."""
         try:
             return pack(value, self._refer)
         except Unfit as unfit:
-            raise TypeError(f"your code {where.format(unfit)}: give {ALLOWED}") from None
+            raise TypeError(f"your code returned {unfit}: give {ALLOWED}") from None
 
     def unpack(self, plain: Plain) -> object:
         """Read a value of the machine's side."""

@@ -22,8 +22,8 @@ from vlab.session import Machine
 
 __all__ = ["Job", "Marker", "exercises_of", "mark_here", "marks_of", "nothing_for", "prepare"]
 
-MEMORY: Final = "128M"
-"""Of the machine that all guests of a worker share."""
+MEMORY: Final = "512M"
+"""Of the machine that all guests of a worker share; only what they touch takes room."""
 NO_CELL: Final = "there is no cell for this exercise: it begins with the line `# exercise: {}`; put it back"
 
 

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -51,10 +51,10 @@ def cores() -> int:
 
 def mark_all(
     jobs: Iterable[Job], workers: int, *, patience: float = PATIENCE, recycled: int = RECYCLED
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Mark the jobs by so many workers; give each outcome as it comes, in no order.
 
-    Closing the iterator, or an exception where it is used, ends the workers.
+    Closing the generator, or an exception where it is used, ends the workers.
     """
     waiting = deque(_Task(job) for job in jobs)
     at_work: list[_Worker] = []
@@ -177,7 +177,8 @@ def _deaf() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        # None: a handler that was not set from Python, which cannot be set again from here
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 # --- in the worker -----------------------------------------------------------------------------------------

@@ -30,8 +30,9 @@ Json = dict[str, Any]
 class Repaired:
     """A notebook that is sound again.
 
-    notebook: the released edition's JSON with the student's answers, each cell's text in one piece. answers: the exercise cells' text by
-    exercise, also of those that were left untouched. notes: what was repaired, a sentence each.
+    notebook: the released edition's JSON with the student's answers, each cell's text in one piece. answers:
+    the exercise cells' text by exercise, also of those that were left untouched. notes: what was repaired, a
+    sentence each.
     """
 
     notebook: Json

@@ -124,6 +124,8 @@ def _class(folder: Folder, lesson: str | None) -> list[Submission]:
     """Take a directory or an archive apart: one student's, or one with many students' in it."""
     if folder.trouble:
         return [Submission(folder.name, lesson or "", {}, folder.place, folder.trouble)]
+    if not any(True for _ in folder.all_notebooks()) and not folder.first_trouble():
+        return []
     inside = {each.name: each for each in folder.folders}
     if not folder.notebooks and "submitted" in inside:
         return _class(inside["submitted"], lesson)
@@ -233,13 +235,16 @@ def _repaired(notebook: Mapping[str, object], lesson: str) -> Repaired:
     if lesson not in {each.id for each in lessons()}:
         raise Unreadable(f"the notebook is of lesson {lesson}, and there is no such lesson here")
     repaired = repair(notebook, _released(find(lesson)))
-    missing = sum("was missing" in note for note in repaired.notes)
-    if missing and missing == len(repaired.answers):
+    if repaired.answers and all(_missing(ident, repaired.notes) for ident in repaired.answers):
         raise Unreadable(
             "there is no exercise cell in the notebook: each begins with the line `# exercise: ...`; "
             "put that line back, or copy your code into a fresh notebook of the lesson"
         )
     return repaired
+
+
+def _missing(ident: str, notes: Sequence[str]) -> bool:
+    return any(note.startswith(f"The cell of {ident} was missing;") for note in notes)
 
 
 @cache

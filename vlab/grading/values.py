@@ -12,7 +12,7 @@ import binascii
 from collections.abc import Callable
 from typing import TypeAlias
 
-Plain: TypeAlias = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
+Plain: TypeAlias = bool | int | float | str | list["Plain"] | dict[str, "Plain"] | None
 """What JSON can hold."""
 
 #: How deep lists and dicts may be nested, how many values one may hold in all, the bytes and characters in

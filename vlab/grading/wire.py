@@ -23,7 +23,7 @@ CHUNK: Final = 1 << 16
 
 _HEADER = struct.Struct(">I")
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_decode = json.JSONDecoder().decode
+_decode = json.JSONDecoder().raw_decode
 
 
 class Closed(Exception):
@@ -35,7 +35,10 @@ class Late(Exception):
 
 
 class Wire:
-    """One end. ``read`` and ``write`` are as of a file descriptor; ``patience`` sets how long they may take."""
+    """One end.
+
+    ``read`` and ``write`` are as of a file descriptor; ``patience`` sets how many seconds they may take.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,11 @@ class Wire:
 
     def receive(self, until: float | None = None) -> Message:
         """Wait for a message. Raises Closed, Late, Malformed."""
+        if not self._buffer:
+            data = self._chunk(until)
+            if len(data) >= _HEADER.size and _HEADER.unpack_from(data)[0] == len(data) - _HEADER.size:
+                return parse(data[_HEADER.size :])  # just one, as nearly always
+            self._buffer += data
         self._fill(_HEADER.size, until)
         (size,) = _HEADER.unpack_from(self._buffer)
         if size > MAX_MESSAGE:
@@ -80,18 +88,21 @@ class Wire:
 
     def _fill(self, size: int, until: float | None) -> None:
         """Read until so many bytes are there."""
-        buffer = self._buffer
-        while len(buffer) < size:
-            try:
-                self._wait(until)
-                data = self._read(CHUNK)
-            except TimeoutError:
-                raise Late from None
-            except OSError:
-                raise Closed from None
-            if not data:
-                raise Closed
-            buffer += data
+        while len(self._buffer) < size:
+            self._buffer += self._chunk(until)
+
+    def _chunk(self, until: float | None) -> bytes:
+        """Read what there is, one byte at least."""
+        try:
+            self._wait(until)
+            data = self._read(CHUNK)
+        except TimeoutError:
+            raise Late from None
+        except OSError:
+            raise Closed from None
+        if not data:
+            raise Closed
+        return data
 
     def _wait(self, until: float | None) -> None:
         if self._patience is None or until is None:
@@ -105,7 +116,10 @@ class Wire:
 def parse(text: bytes) -> Message:
     """Read a message's text. Raises Malformed."""
     try:
-        message = _decode(text.decode("ascii"))
+        written = text.decode("ascii")
+        message, end = _decode(written)
+        if end != len(written):
+            raise ValueError(end)
     except (ValueError, RecursionError, MemoryError):
         raise Malformed("sent something that is no message") from None
     if not isinstance(message, list) or not message or not isinstance(message[0], str):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Protocol, Self
 
@@ -50,13 +50,12 @@ class Zygote:
         """Start a jail that answers on a socket; give its number. Raises NoJail."""
         with self._lock:
             for attempt in range(2):
-                if self._starter is None:
-                    self._starter = _Forked() if self._fork else _Fresh()
                 try:
+                    if self._starter is None:
+                        self._starter = _Forked() if self._fork else _Fresh()
                     return self._starter.start(end, bounds)
                 except (Closed, OSError, Malformed) as error:
-                    self._starter.close()
-                    self._starter = None
+                    self._drop()
                     if attempt:
                         raise NoJail(f"the process that starts jails does not start: {error}") from error
         raise AssertionError
@@ -72,16 +71,18 @@ class Zygote:
             try:
                 return self._starter.end(jail, gently=gently)
             except (Closed, OSError, Malformed):
-                self._starter.close()
-                self._starter = None
+                self._drop()
                 return 0
 
     def close(self) -> None:
         """End it, and all its jails."""
         with self._lock:
-            if self._starter is not None:
-                self._starter.close()
-                self._starter = None
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._starter is not None:
+            self._starter.close()
+            self._starter = None
 
     def __enter__(self) -> Self:
         return self
@@ -112,7 +113,8 @@ class _Forked:
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as undo:
+            undo.callback(self._control.close)
             self._process = subprocess.Popen(
                 _python("zygote", theirs.fileno()),
                 stdin=subprocess.DEVNULL,
@@ -121,6 +123,7 @@ class _Forked:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+            undo.pop_all()
         self._wire = Wire.of_socket(self._control)
 
     def start(self, end: socket.socket, bounds: Bounds) -> int:

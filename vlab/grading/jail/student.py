@@ -43,11 +43,12 @@ class JailedStudent(LinkedStudent):
         self._zygote, self._seconds, self._memory_bytes = zygote, seconds, memory_bytes
         self._left, self._requests = seconds, requests
         self._number = 0
+        self._jail: int | None = None
         self._socket, theirs = socket.socketpair()
         self._wire = Wire.of_socket(self._socket)
         try:
             with theirs:
-                self._jail: int | None = zygote.start(theirs, Bounds(memory_bytes, seconds))
+                self._jail = zygote.start(theirs, Bounds(memory_bytes, seconds))
             self._wait_for_it()
             self.settle(["run", source])
         except BaseException:
