@@ -271,7 +271,7 @@ def outcome(vm: vlab.VM) -> tuple[object, ...]:
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("trace", ["counters", "full"])
 def test_an_exit_handler_that_raises_is_tried_again_and_leaves_no_mark(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool, trace: str
+    tmp_path: Path, background: bool, trace: str
 ) -> None:
     code = b"\x51" + CPUID + b"\x59" + count_down(5, b"\x51" + CPUID + b"\x59") + leave(0)
     with open_vm(tmp_path, code, trace=trace) as vm:
@@ -285,8 +285,7 @@ def test_an_exit_handler_that_raises_is_tried_again_and_leaves_no_mark(
                 sometimes()
             return super().handle(exit_)
 
-    monkeypatch.setattr("vlab.vmm.monitors.HardwareMonitor", Mine)
-    with open_vm(tmp_path, code, trace=trace) as vm:
+    with open_vm(tmp_path, code, trace=trace, monitor=Mine) as vm:
         assert run_over_problems(vm, background=background) == 6
         assert outcome(vm) == expected
 

@@ -1,7 +1,7 @@
 """The import contract: which part of vlab may know which, and who alone may touch the emulator.
 
-From the top: cli -> (bench | compare | grading | widgets | jupyter) -> session -> (facts | costs) -> vmm ->
-(devices | machine | guests) -> trace -> isa. A part may import what lies below it, never what lies above or
+From the top: cli -> (course | lessons) -> (bench | compare | grading | widgets | jupyter) -> session ->
+(facts | costs) -> vmm -> (devices | machine | guests) -> trace -> isa. A part may import what lies below it, never what lies above or
 beside it. All imports count, also those inside functions and under TYPE_CHECKING: a cycle that is hidden
 is still a cycle.
 """
@@ -20,6 +20,7 @@ PACKAGE = ROOT / "vlab"
 #: Parts in one tuple are siblings. `errors` and `paths` lie below all; the facts of x86 do without them.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
+    ("course", "lessons"),
     ("bench", "compare", "grading", "widgets", "jupyter"),
     ("session",),
     ("facts", "costs"),

@@ -12,6 +12,7 @@ import pytest
 from tests.cli.conftest import FakeVM, Lab, Step
 from vlab.cli import doctor
 from vlab.cli.doctor import Finding
+from vlab.grading.jail.layers import confinement
 from vlab.machine import helper
 from vlab.vmm.stop import Stop, StopKind
 
@@ -106,3 +107,8 @@ def test_a_cache_that_cannot_be_is_not_called_writable(
 )
 def test_a_finding_is_a_line_and_its_remedy(finding: Finding, lines: list[str]) -> None:
     assert list(finding.lines()) == lines
+
+
+def test_it_says_what_holds_student_code_here(healthy: Lab) -> None:
+    walls = [finding.detail for finding in doctor.findings() if finding.name == "jail"]
+    assert walls == confinement()

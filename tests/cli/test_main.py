@@ -17,7 +17,8 @@ from vlab.cli import cli
 from vlab.errors import VlabError
 
 COMMANDS = [
-    "bench", "demo", "doctor", "guests", "hybrid", "lab", "matrix", "nanobench", "run", "sweep", "trace",
+    "bench", "course", "demo", "doctor", "grade", "guests", "hybrid", "lab", "matrix", "nanobench", "run",
+    "sweep", "trace",
 ]  # fmt: skip
 
 

@@ -219,8 +219,8 @@ def test_a_huge_file_is_not_read() -> None:
     assert done.answers == answers(None, None)
     assert done.notes == (
         (
-            "The notebook has 17 MB, and no more than 17 MB are read; clear its outputs and hand it in again. "
-            "All cells are marked as they were handed out."
+            "The notebook has 17 MB, and no more than 17 MB are read; clear its outputs and hand it in "
+            "again. All cells are marked as they were handed out."
         ),
     )
 
@@ -249,8 +249,8 @@ def test_a_released_edition_that_is_none_is_an_error_of_ours() -> None:
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 words = st.sampled_from(
-    ["cells", "source", "metadata", "vlab", "exercise", "nbgrader", "grade_id", "cell_type", "role", "a", "code",
-     "# exercise: a\nx = 1", "# exercise: b", "worksheets", "input", "solution"]
+    ["cells", "source", "metadata", "vlab", "exercise", "nbgrader", "grade_id", "cell_type", "role", "a",
+     "code", "# exercise: a\nx = 1", "# exercise: b", "worksheets", "input", "solution"]
 )  # fmt: skip
 anything = st.recursive(
     scalars | words,

@@ -87,7 +87,7 @@ def test_the_save_area_is_written_when_another_guest_takes_the_processor(tmp_pat
 # --- handlers ---------------------------------------------------------------------------------------------
 
 
-def test_a_subclass_may_serve_an_exit_in_its_own_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subclass_may_serve_an_exit_in_its_own_way(tmp_path: Path) -> None:
     class Mine(HardwareMonitor):
         def handle(self, exit_: Exit) -> Verdict:
             if isinstance(exit_, Cpuid) and exit_.leaf == 0x12345678:
@@ -98,11 +98,10 @@ def test_a_subclass_may_serve_an_exit_in_its_own_way(tmp_path: Path, monkeypatch
                 return End(Stop(StopKind.EXIT, "my own ending", 5))
             return super().handle(exit_)
 
-    monkeypatch.setattr("vlab.vmm.monitors.HardwareMonitor", Mine)
     code = (
         b"\xb8\x78\x56\x34\x12" + CPUID + b"\xa3\x00\x80\x00\x00\xf4"
     )  # mov eax, 12345678h; cpuid; ...; hlt
-    with vlab.VM(guest(tmp_path, code), memory="4M") as vm:
+    with vlab.VM(guest(tmp_path, code), monitor=Mine, memory="4M") as vm:
         assert vm.run(timeout=20) == Stop(StopKind.EXIT, "my own ending", 5)
         assert words_at(vm, SCRATCH, 1) == (0xC0FFEE,)
 

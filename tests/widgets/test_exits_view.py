@@ -232,8 +232,7 @@ def test_without_a_known_monitor_nothing_is_modelled(vm: vlab.VM) -> None:
 
 def test_a_trace_file_knows_its_monitor(vm: vlab.VM, tmp_path: Path) -> None:
     vm.save_trace(tmp_path / "t.vlabtrace")
-    view = view_of(load(tmp_path / "t.vlabtrace"))
-    assert isinstance(view, ExitsView)
+    view = ExitsView(load(tmp_path / "t.vlabtrace"))
     assert "on nehalem" in view.words()
 
 

@@ -115,7 +115,7 @@ def test_a_long_trace_is_sent_on_request_alone(monkeypatch: pytest.MonkeyPatch) 
         vm.run(timeout=20)
         view.refresh()
         assert view.trace == empty
-        assert view.waiting == vm.exits.total
+        assert view.waiting == len(vm.exits.source.rows()) >= vm.exits.total
         view._asked(view, {"do": "fetch"}, [])
         assert view.waiting == 0
         assert len(view.trace) > len(empty)

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +33,7 @@ _CELL: Final = re.compile(
 )
 _MISTAKE: Final = ("cpu.eip += insn", "cpu.eip += 0 * insn")
 """What two of ten students have written: the guest does not get on."""
+_STUB: Final = f"raise {NotImplementedError.__name__}"
 _STATUS: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.M)
 MIB: Final = 1 << 20
 
@@ -67,9 +67,17 @@ def grade_memory(say: Say) -> Measurement:
     )
 
 
-@cache
+_done: dict[int, Grading] = {}
+
+
 def _graded(students: int, say: Say) -> Grading:
     """Grade a class, once for both measurements."""
+    if students not in _done:
+        _done[students] = _grade(students, say)
+    return _done[students]
+
+
+def _grade(students: int, say: Say) -> Grading:
     cells = _solutions(_LABS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -116,9 +124,7 @@ def _answer(solved: str, number: int) -> str:
         case 6 | 7:
             return own.replace(*_MISTAKE)
         case 8:
-            return re.sub(
-                r"# BEGIN SOLUTION\n.*?# END SOLUTION", "raise NotImplementedError", own, flags=re.S
-            )
+            return re.sub(r"# BEGIN SOLUTION\n.*?# END SOLUTION", _STUB, own, flags=re.S)
         case 9:
             return own + "def broken(:\n"
     return own

@@ -9,7 +9,21 @@ from collections.abc import Sequence
 import click
 
 from vlab import __version__
-from vlab.cli import bench, demo, doctor, guests, hybrid, lab, matrix, nanobench, run, sweep, trace
+from vlab.cli import (
+    bench,
+    course,
+    demo,
+    doctor,
+    grade,
+    guests,
+    hybrid,
+    lab,
+    matrix,
+    nanobench,
+    run,
+    sweep,
+    trace,
+)
 from vlab.cli.output import say
 from vlab.errors import UnusableInput, VlabError
 
@@ -46,7 +60,7 @@ def cli(context: click.Context) -> None:
 
 for command in (
     run.run, demo.demo, matrix.matrix, nanobench.nanobench, sweep.sweep, hybrid.hybrid, guests.guests,
-    trace.trace, bench.bench, doctor.doctor, lab.lab,
+    trace.trace, bench.bench, course.course, grade.grade, doctor.doctor, lab.lab,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -83,6 +83,7 @@ def findings() -> Iterator[Finding]:
         "programs": _programs,
         "guests": _guests,
         "room": _room,
+        "grading": _grading,
     }
     for name, check in checks.items():
         try:
@@ -127,6 +128,14 @@ def _helper() -> Iterator[Finding]:
         "it wants a C compiler and the cache below"
     )
     yield Finding("helper", helper.load() is not None, helper.status(), remedy, needed=False)
+
+
+def _grading() -> Iterator[Finding]:
+    from vlab.grading.jail.layers import confinement
+
+    for wall in confinement():
+        name, _, detail = wall.partition(": ")
+        yield Finding("jail", True, f"{name}: {detail}")
 
 
 def _programs() -> Iterator[Finding]:

@@ -21,7 +21,10 @@ class Kind(IntEnum):
     INTERRUPT = 1
     """An interrupt or exception was delivered to the guest: info1 is the vector, info2 the error code."""
     IO = 2
-    """A device was accessed: info1 is the port or guest-physical address, info2 the value."""
+    """A device was accessed without an exit of its own for it: a port on the bare machine, and registers in
+    memory under any monitor. info1 is the port or guest-physical address, info2 the value. RIP is 0 where the
+    access was in the middle of a block, at an instruction that is not known. At level "full" alone.
+    """
     MARK = 3
     """Someone left a mark: info1 and info2 are theirs."""
 

@@ -37,11 +37,12 @@ class BareMachine(Monitor):
             lambda _offset, size: (1 << 8 * size) - 1, lambda _offset, _size, _value: None
         )
         self._identity = Identity()
-        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
+        self._ports = self._recorded(self.board.ports, unclaimed=True)
+        self._device_bus = DeviceBus(self._recorded(self.board.memory_windows), self.memory)
 
     def _take_processor(self, *, first: bool) -> None:
         processor = self.processor
-        processor.on_port_in, processor.on_port_out = self.board.ports.read, self.board.ports.write
+        processor.on_port_in, processor.on_port_out = self._ports.read, self._ports.write
         processor.identity, processor.now = self._identity, self.clock.now
         processor.set_intercepts(0, 0, 0, 0, self._bus.root)
         processor.msrs = self.msrs

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from vlab.machine.bus import Bus
 from vlab.vmm.guest_memory import Backing, GuestMemory
+from vlab.vmm.recorded_bus import Answering
 
 OPEN_BUS: Final = "open bus"
 """Where nobody answers."""
@@ -16,7 +16,7 @@ OPEN_BUS: Final = "open bus"
 class DeviceBus:
     """Guest-physical addresses as an emulated memory operand meets them."""
 
-    def __init__(self, windows: Bus, memory: GuestMemory) -> None:
+    def __init__(self, windows: Answering, memory: GuestMemory) -> None:
         self._windows = windows
         self._memory = memory
 

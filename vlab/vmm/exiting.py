@@ -27,6 +27,9 @@ class ExitingMonitor(Monitor):
         self._kinds = exit_origins.kinds(self._handlers, core, recorder)
         self._shown = core
 
+    def _recorded_core(self) -> LiveCore:
+        return self._shown
+
     def _count(self, exit_: Exit) -> None:
         """Note an exit that needed no handler."""
         core, kind, recorder = self._shown, type(exit_), self.recorder

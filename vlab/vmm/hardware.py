@@ -88,7 +88,7 @@ class HardwareMonitor(ExitingMonitor):
         self._words = machine.memory.bytes[self.vmcb : self.vmcb + PAGE].cast("Q")
         self._file = self.processor.engine.bytes
         self._name_handlers(_HANDLER_NAMES, self.core)
-        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
+        self._device_bus = DeviceBus(self._recorded(self.board.memory_windows), self.memory)
         self._redelivery = Redelivery(self.processor, self.guest_state)
 
     # --- set-up -------------------------------------------------------------------------------------------

@@ -15,14 +15,18 @@ from vlab.errors import UnusableInput
 from vlab.isa.paging import PagingControls
 from vlab.isa.state import CpuState
 from vlab.machine import register_image
+from vlab.machine.bus import Bus
 from vlab.machine.clock import Clock, DeterministicClock
+from vlab.machine.core import LiveCore
 from vlab.machine.machine import Machine, Read, Write
 from vlab.machine.processor import Processor
 from vlab.machine.register_image import RegisterImage
+from vlab.trace.events import Kind
 from vlab.trace.recorder import Recorder
 from vlab.vmm.address_space import MOST, AddressSpace, map_space
 from vlab.vmm.board import IO_APIC_BASE, LOCAL_APIC_BASE, Board
 from vlab.vmm.guest_memory import GuestMemory
+from vlab.vmm.recorded_bus import Answering, RecordedBus
 from vlab.vmm.walks import GuestWalk, ShadowWalk, walk_guest, walk_shadow
 
 T = TypeVar("T")
@@ -176,7 +180,7 @@ class Tenant(ABC):
 
     def _add_windows(self) -> None:
         """Show the APICs through device windows of the machine: no exit, the hardware calls the device."""
-        bus = self.board.memory_windows
+        bus = self._recorded(self.board.memory_windows, stopped=False)
         for gpa in (LOCAL_APIC_BASE, IO_APIC_BASE):
 
             def read(offset: int, size: int, gpa: int = gpa) -> int:
@@ -186,6 +190,28 @@ class Tenant(ABC):
                 bus.write(gpa + offset, size, value)
 
             self.memory.add_window(gpa, self._window(read, write))
+
+    def _recorded(self, bus: Bus, *, stopped: bool = True, unclaimed: bool = False) -> Answering:
+        """Give ``bus``; at trace level "full" one whose accesses are recorded, for where none is an exit.
+
+        stopped: whether RIP is at the instruction. In the middle of a block it is at an earlier one, at which
+        depends on how the processor came there, so 0 is recorded. unclaimed: also where no device answers.
+        """
+        if not self.recorder.full:
+            return bus
+
+        def note(address: int, value: int, write: bool) -> None:
+            if not unclaimed and bus.find(address) is None:
+                return
+            core = self._recorded_core()
+            place = core.mode_code, core.cpl, core.rip if stopped else 0
+            self.recorder.event(Kind.IO, self.clock.now(), *place, address, value, flags=int(write))
+
+        return RecordedBus(bus, note)
+
+    def _recorded_core(self) -> LiveCore:
+        """The processor as records show it."""
+        return self.core
 
     def _window(self, read: Read, write: Write) -> int:
         """Take a device window of the machine's until ``close``."""

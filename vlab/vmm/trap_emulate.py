@@ -28,10 +28,14 @@ _VIRTUAL_8086_TRAPS = (SvmExit.PUSHF, SvmExit.POPF)
 
 
 class TrapAndEmulate(DeprivilegedMonitor):
-    """Nothing but traps. ``audit``: what did not trap, and should have."""
+    """Nothing but traps. ``audit``: what did not trap, and should have.
+
+    ``repaired``: exits of `watched` that trap all the same, to be emulated: a processor with fewer holes.
+    """
 
     name: ClassVar[str] = "trap-emulate"
     watched: ClassVar[frozenset[int]] = CODES
+    repaired: ClassVar[frozenset[int]] = frozenset()
 
     def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
         super().__init__(parts, paging)
@@ -40,7 +44,8 @@ class TrapAndEmulate(DeprivilegedMonitor):
 
     def _watch(self, code: int) -> bool:
         """Carry out what does not trap, and note what was wrong with it."""
-        if code in _VIRTUAL_8086_TRAPS and in_virtual_8086_mode(self.core):
+        trapping = code in self.repaired
+        if trapping or (code in _VIRTUAL_8086_TRAPS and in_virtual_8086_mode(self.core)):
             return self._trap(self._decode(SvmExit.EXCP_DE + Vector.GP))
         instruction = decode(self.processor.fetch(), code_bits(self.cpu))
         assert instruction is not None, "the processor stopped at a watched instruction"

@@ -37,7 +37,7 @@ class Near:
     @classmethod
     def newest(cls, exits: Exits) -> Near | None:
         """Take the newest exit; None where none was kept."""
-        if exits.source.level != "full" and not len(exits.source.rows(1)):
+        if not exits.total or (exits.source.level != "full" and not len(exits.source.rows(1))):
             return None
         events = tuple(exits[-1 - BESIDE :])
         total = exits.total

@@ -78,7 +78,7 @@ class DeprivilegedMonitor(TrappingMonitor):
         self.msrs.on_apic_base = self.apic_base_written
         self.identity = Identity()
         self.emulator = Emulator(self.processor, self.cpu, paging, self.msrs, more=self.actions)
-        self._device_bus = DeviceBus(self.board.memory_windows, self.memory)
+        self._device_bus = DeviceBus(self._recorded(self.board.memory_windows), self.memory)
         self._trapped: Trapped | None = None
         self._name_handlers(_HANDLER_NAMES, self.cpu)
 

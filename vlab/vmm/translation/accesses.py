@@ -9,7 +9,6 @@ from typing import Final
 
 from vlab.isa.paging import Access, Fault, accessed_dirty_updates, translate, walk
 from vlab.isa.vectors import PageFaultError
-from vlab.machine.bus import Bus
 from vlab.machine.faults import CpuFault
 from vlab.machine.memory import PAGE
 from vlab.vmm.deprivileged.virtual_core import VirtualCore
@@ -20,6 +19,7 @@ from vlab.vmm.mmio_alu import FLAGS_ONLY
 from vlab.vmm.mmio_decode import MmioInstruction, decode
 from vlab.vmm.mmio_operands import linear_address
 from vlab.vmm.paging.shadow.space import ShadowSpace
+from vlab.vmm.recorded_bus import Answering
 from vlab.vmm.translation.source import SourceCode
 
 PERSISTENT: Final = 8
@@ -30,7 +30,9 @@ _WRITE: Final = PageFaultError.W.mask
 class MemoryBus(DeviceBus):
     """The guest's whole physical memory, as an emulated operand meets it: RAM too, and who watches it."""
 
-    def __init__(self, windows: Bus, memory: GuestMemory, space: ShadowSpace, source: SourceCode) -> None:
+    def __init__(
+        self, windows: Answering, memory: GuestMemory, space: ShadowSpace, source: SourceCode
+    ) -> None:
         super().__init__(windows, memory)
         self._guest = memory
         self._space = space

@@ -66,7 +66,7 @@ class BinaryTranslation(DeprivilegedMonitor):
         self.window = self.translations.window
         self.faulting = accesses.Faulting()
         self._memory_bus = accesses.MemoryBus(
-            self.board.memory_windows, memory, space, self.translations.source
+            self._recorded(self.board.memory_windows), memory, space, self.translations.source
         )
         self._reader = processor.code
         self._guest_reader = CodeReader(self.cpu, processor.memory, self.cpu.mmu)

@@ -57,9 +57,9 @@ EXERCISES: tuple[Exercise, ...] = (
         mistakes=(
             Mistake(
                 "forgets the upper half",
-                "return (linear & 0xFFFFFFFF) >> 12",
-                ("high", "highest"),
-                "64 bits",
+                broken=("high", "highest"),
+                hint="64 bits",
+                edits=(("return linear >> 12", "return (linear & 0xFFFFFFFF) >> 12"),),
             ),
             Mistake(
                 "counts in decimal",
@@ -81,14 +81,9 @@ EXERCISES: tuple[Exercise, ...] = (
         mistakes=(
             Mistake(
                 "begins with nothing",
-                """
-                value = 0
-                for each in bits:
-                    value |= 1 << each
-                return value
-                """,
-                ("kept",),
-                "stay as they were",
+                broken=("kept",),
+                hint="stay as they were",
+                edits=(("for each in bits", "value = 0\n    for each in bits"),),
             ),
         ),
         seconds=5.0,

@@ -8,21 +8,23 @@ is dropped by itself but at a change of the paging mode. Sections are those of A
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, translate
 from vlab.machine.memory import PAGE
-from vlab.vmm.paging.shadow.entries import ENTRIES, NO_EXECUTE, PRESENT, RIGHTS, USER, WRITABLE
+from vlab.vmm.paging.shadow.entries import ENTRIES, NO_EXECUTE, RIGHTS, USER, WRITABLE
+from vlab.vmm.paging.shadow.forest import OutOfFrames
 from vlab.vmm.paging.shadow.guest_walk import Unbacked
 from vlab.vmm.paging.shadow.physical import NOTHING
 from vlab.vmm.paging.shadow.space import ShadowSpace
 from vlab.vmm.paging.shadow.strategy import FRAMES, ShadowPaging
-from vlab.vmm.paging.shadow.tables import ShadowTable
+from vlab.vmm.paging.shadow.tables import Key, ShadowTable
 from vlab.vmm.paging.strategy import PagingHost
 
 __all__ = ["Fill", "FilledPaging", "FilledSpace", "Unbacked"]
 
+_INDEX: Final = ENTRIES - 1
 _FLAT: Final = -5
 """In the key of a top table that mirrors nothing."""
 
@@ -38,11 +40,24 @@ class Fill:
 
 
 class FilledSpace(ShadowSpace):
-    """Shadow tables whose entries are what ``answer`` says. ``events`` of the guest's go to ``on_switch``."""
+    """Shadow tables whose entries are what ``answer`` says, until ``drop`` takes them away.
+
+    on_switch: called with the controls before and after, when the guest wrote a register that translation
+    depends on and the mode stayed the same. on_invalidate: called with the address of an INVLPG.
+    by_root: keep a tree for each CR3 of the guest's, found again when it is loaded; CR3 then drops nothing.
+    """
 
     answer: Callable[[int, Access], Fill | Fault | Unbacked]
     on_switch: Callable[[PagingControls, PagingControls], None]
     on_invalidate: Callable[[int], None]
+    by_root = False
+
+    @property
+    def top(self) -> int:
+        """What tells the tree in use from others: the guest's top table, or 0 for the only tree."""
+        return self.controls.plan.top if self.by_root else 0
+
+    # --- filling ------------------------------------------------------------------------------------------
 
     def resolve(self, linear: int, access: Access) -> Fault | Unbacked | None:
         """Ask for the page at ``linear``, and write its entry."""
@@ -55,14 +70,25 @@ class FilledSpace(ShadowSpace):
             return Unbacked(found.gpa & -PAGE | linear & PAGE - 1)
         kept = entry if found.writable else entry & ~WRITABLE
         kept |= (USER if found.user else 0) | (0 if found.executable else NO_EXECUTE)
-        table, index = self.directory_entry(self._low(linear))
-        last = table.children.get(index) or self._composer.spare(table, index, self._low(linear) >> 21)
-        self._forest.put(last, linear >> 12 & ENTRIES - 1, kept)
+        linear = self._low(linear)
+        try:
+            last = self._make(linear)
+        except OutOfFrames:
+            self._throw_away()
+            last = self._make(linear)
+        self._forest.put(last, linear >> 12 & _INDEX, kept)
         self.fills += 1
         return None
 
+    def _make(self, linear: int) -> ShadowTable:
+        table, index = self.directory_entry(linear)
+        child = table.children.get(index)
+        return self._composer.spare(table, index, linear >> 21) if child is None else child
+
     def _low(self, linear: int) -> int:
         return linear if self.controls.mode is PagingMode.LONG else linear & 0xFFFFFFFF
+
+    # --- what the guest asks for --------------------------------------------------------------------------
 
     def enter(self, controls: PagingControls) -> bool:
         """Begin anew in another mode; else leave to ``on_switch`` what is to be forgotten."""
@@ -71,8 +97,9 @@ class FilledSpace(ShadowSpace):
         if self._forest.root is None or before.mode is not controls.mode:
             self._forest.root = None
             self._throw_away()
-            self._enter()
-            return False
+            return self._enter()
+        if self.by_root and replace(before, root=controls.root) == controls:
+            return self._enter()
         self.on_switch(before, controls)
         return True
 
@@ -85,34 +112,34 @@ class FilledSpace(ShadowSpace):
         """Devices do not flush TLBs."""
         self._note_event()
 
-    def drop(self, linear: int) -> None:
-        """Take the entry of one 4 KiB page away."""
-        place = self._last_table(linear)
-        if place is not None:
-            self._forest.drop(place, linear >> 12 & ENTRIES - 1)
+    # --- forgetting ---------------------------------------------------------------------------------------
+
+    def drop(self, linear: int, top: int | None = None) -> None:
+        """Take the entry of one 4 KiB page away. top: of which tree, None for the one in use."""
+        linear = self._low(linear)
+        table = self._forest.roots.get(self._key(self.top if top is None else top))
+        while table is not None and table.level > 1:
+            table = table.children.get(linear >> 12 + 9 * (table.level - 1) & _INDEX)
+        if table is not None:
+            self._forest.drop(table, linear >> 12 & _INDEX)
 
     def drop_all(self) -> None:
-        """Take all entries away."""
+        """Take all entries of all trees away."""
         self._throw_away()
 
-    def present(self, linear: int) -> bool:
-        """Whether the shadow maps the page at ``linear`` now."""
-        table = self._last_table(linear)
-        if table is None:
-            return False
-        return bool(self._forest.words[table.first_word + (linear >> 12 & ENTRIES - 1)] & PRESENT)
+    # --- trees that mirror nothing ------------------------------------------------------------------------
 
-    def _last_table(self, linear: int) -> ShadowTable | None:
-        linear = self._low(linear)
-        table: ShadowTable | None = self._forest.top
-        while table is not None and table.level > 1:
-            table = table.children.get(linear >> 12 + 9 * (table.level - 1) & ENTRIES - 1)
-        return table
+    def _key(self, top: int) -> Key:
+        return top, 4 if self.controls.mode is PagingMode.LONG else 3, RIGHTS, _FLAT, 0
 
     def _enter(self) -> bool:
-        """Make the top table, which mirrors nothing."""
-        level = 4 if self.controls.mode is PagingMode.LONG else 3
-        found = self._forest.enter((0, level, RIGHTS, _FLAT, 0), self._composer.make_top)
+        self._composer.context = self.top  # tables of different trees are not shared
+        try:
+            found = self._forest.enter(self._key(self.top), self._composer.make_top)
+        except OutOfFrames:
+            self._forest.root = None
+            self._throw_away()
+            found = self._forest.enter(self._key(self.top), self._composer.make_top)
         self.root = self._forest.top.frame + self._forest.displacement
         return found
 
@@ -143,16 +170,33 @@ class FilledPaging(ShadowPaging):
         """Read ``size`` bytes at a guest-physical address. Raises NestedFault where there is no memory."""
         return self._guest_core.mmu.read_physical(gpa, size)
 
+    def write_guest(self, gpa: int, size: int, value: int) -> None:
+        """Write ``size`` bytes there, as a processor sets bits in page tables. Raises NestedFault."""
+        mmu = self._guest_core.mmu
+        self._host.machine.memory.write(mmu.host_address(gpa, write=True), size, value)
+
     def fill(self, linear: int, access: Access) -> Fill | Fault | Unbacked:
         """Say what the shadow is to hold for the page at ``linear``: override it for a rule of your own.
 
         A Fault goes to the guest. Accessed and dirty bits are not kept here.
         """
         found = self.walk_tables(linear, access)
-        if isinstance(found, Fault):
-            return found
-        writable = found.writable or not (self.registers.controls().wp or access.user or found.user)
-        return Fill(found.physical & -PAGE, writable, found.user, found.executable)
+        return found if isinstance(found, Fault) else self.granted(found, access)
+
+    def granted(self, found: Translation, access: Access) -> Fill:
+        """Give the entry that grants what the guest's tables grant.
+
+        CR0.WP is always 1 underneath. Where the guest's is 0, its supervisor writes to read-only pages: for
+        that while the page is the supervisor's alone.
+        """
+        controls = self.registers.controls()
+        free = not found.writable and not controls.wp and not access.user and (access.write or not found.user)
+        return Fill(
+            found.physical & -PAGE,
+            found.writable or free,
+            found.user and not free,
+            found.executable and not (free and found.user and controls.smep),
+        )
 
     def invalidate(self, linear: int) -> None:
         """INVLPG of an address (APM2 5.5.2)."""

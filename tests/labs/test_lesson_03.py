@@ -1,0 +1,122 @@
+"""Lesson 03: it runs, and its exercises are marked as they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.labs.running import (
+    SEEDS,
+    broken,
+    exercises,
+    jail,
+    marked,
+    mistakes,
+    run_solution,
+    solution,
+    texts,
+    unsolved,
+    wrong,
+)
+from vlab.grading.catalogue import find
+from vlab.grading.exercise import Exercise, Mistake
+from vlab.guests.kept import keep
+from vlab.session import VM
+
+LESSON = "03"
+
+
+def test_the_solution_edition_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
+    assert "It is: it panics: it sees interrupts on where it has switched them off" in shown
+    assert "It is: 0: POPF left it alone" in shown
+    assert "It is: it boots, and the command works" in shown
+    assert "FAILED kernel.restore_enables" in shown
+    assert "silent: 0" in shown
+    assert "Find the instruction that breaks the guest: 8 of 11 marks" in shown  # the others are hidden
+    assert "PUSHF and POPF, repaired: 9 of 11 marks" in shown
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
+    assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
+    with jail(exercise.seconds) as student:
+        for seed in SEEDS:
+            assert broken(marked(exercise, solution(lesson, exercise.ident), seed, student)) == {}
+
+
+@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
+def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -> None:
+    mark = marked(exercise, unsolved(lesson, exercise.ident))
+    assert mark.earned == 0
+    expected = {f"not written yet: write {name}" for name in exercise.defines}
+    assert {each.why for each in mark.invariants} == expected
+
+
+@pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(LESSON))
+def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
+    for seed in SEEDS:
+        mark = marked(exercise, wrong(lesson, exercise.ident, mistake), seed)
+        why = broken(mark)
+        assert set(why) == set(mistake.broken), why
+        told = [text for each in mark.invariants for text in (each.why, each.hint) if not each.holds]
+        assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("'pushfd'", "find gave 'pushfd', and it is to give an address or None"),
+        ("True", "find gave True, and it is to give an address or None"),
+        ("-1", "find gave -1, and it is to give an address or None"),
+        ("debugger.registers('mine')", "machine is 'mine'; it is 'right' or 'wrong'"),
+        ("debugger.memory('right', 0x8000, 5000)", "5000 bytes at 0x8000: give at most 4096"),
+        ("debugger.machines", "your code raised AttributeError"),
+    ],
+)
+def test_what_a_debugger_cannot_give_is_told(answer: str, why: str) -> None:
+    exercise = exercises(LESSON)[0].values[1]
+    told = broken(marked(exercise, f"# exercise: find\ndef find(debugger):\n    return {answer}\n"))
+    assert set(told) == {each.name for each in exercise.invariants}
+    assert all(why in each for each in told.values()), told
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("cpu.eip += 2", "the instruction at 0x10002"),
+        ("cpu.esp -= 1 << 20", "esp is -"),
+        ("cpu.eflags ^= 1 << 17; cpu.eip += 1", "and bits 0x20000 are not for POPF to change"),
+        ("cpu.read('esp')", "address is 'esp'"),
+    ],
+)
+def test_what_no_processor_could_be_given_is_refused(body: str, why: str) -> None:
+    exercise = exercises(LESSON)[1].values[1]
+    source = f"# exercise: repair\ndef pushf(cpu):\n    {body}\n\n\npopf = pushf\n"
+    told = broken(marked(exercise, source))
+    assert set(told) == {each.name for each in exercise.invariants}
+    assert why in told["pushes"], told
+
+
+def test_what_is_planted_does_go_wrong_and_nothing_else_does() -> None:
+    module = find(LESSON).module()
+    for seed in range(12):
+        for kind in (module._in_registers, module._in_memory, module._in_flags, None):
+            made = module.make(Random(f"{seed} {kind}"), kind, decoys=2)
+            with VM(keep(made.guest, "guest.bin"), monitor="trap-emulate", memory="2M") as vm:
+                assert vm.run(timeout=20).exit_code == 0
+                silent = {each.rip for each in vm.silent}
+                watched = vm.disassemble(1, at=made.planted)[0] if made.planted else ""
+            if any(name in watched for name in ("mov", "push c", "push s", "lar", "lsl")):
+                assert not silent, watched  # the laboratory cannot watch these
+            else:
+                assert silent == ({made.planted} if made.planted else set()), watched
