@@ -126,6 +126,29 @@ def timer(then: bytes = STI_HALT, hertz: int = 100) -> bytes:
     return load + chips + b"\xfb" + then + handler + gdt + idt + registers
 
 
+WINDOW = 0x400000
+"""The page that `moved_page` moves."""
+_DIRECTORY, _TABLE, _FIRST, _SECOND = 0x11000, 0x12000, 0x13000, 0x14000
+
+
+def moved_page(*, invlpg: bool, again: int = 1) -> bytes:
+    """Read WINDOW, where an A is, map a page with a B there, read it ``again`` times and send what was read.
+
+    invlpg: have the processor forget the old translation before. Legacy paging; it ends with status 0.
+    """
+    send = b"\xa0" + struct.pack("<I", WINDOW) + b"\x66\xba\xf8\x03\xee"  # mov al, [WINDOW]; out 3F8h, al
+    flush = b"\x0f\x01\x3d" + struct.pack("<I", WINDOW)  # invlpg [WINDOW]
+    tables = store(_DIRECTORY, 0x83) + store(_DIRECTORY + 4, _TABLE | 3) + store(_TABLE, _FIRST | 3)
+    letters = store(_FIRST, ord("A")) + store(_SECOND, ord("B"))
+    registers = b"\xb8\x10\0\0\0\x0f\x22\xe0"  # mov eax, PSE; mov cr4, eax
+    registers += (
+        b"\xb8" + struct.pack("<I", _DIRECTORY) + b"\x0f\x22\xd8"
+    )  # mov eax, _DIRECTORY; mov cr3, eax
+    registers += b"\xb8\x11\0\0\x80\x0f\x22\xc0"  # mov eax, PG|ET|PE; mov cr0, eax
+    move = store(_TABLE, _SECOND | 3) + (flush if invlpg else b"")
+    return tables + letters + registers + send + move + send * again + leave(0)
+
+
 class Code:
     """Machine code with labels, for programs that have to know where things are.
 
@@ -214,8 +237,8 @@ def rings(kernel: Callable[[Code], None], handlers: Mapping[int, Callable[[Code]
         place, target = code.address(f"gate {vector}") - code.base, code.address(f"vector {vector}")
         whole[place : place + 2] = struct.pack("<H", target & 0xFFFF)
         whole[place + 6 : place + 8] = struct.pack("<H", target >> 16)
-    place, target = code.address("task descriptor") - code.base, struct.pack("<I", code.address("task"))
-    whole[place + 2 : place + 5], whole[place + 7] = target[:3], target[3]
+    place, base = code.address("task descriptor") - code.base, struct.pack("<I", code.address("task"))
+    whole[place + 2 : place + 5], whole[place + 7] = base[:3], base[3]
     return bytes(whole)
 
 

@@ -13,7 +13,8 @@ def latest(exercise: str) -> str | None:
     from IPython.core.getipython import get_ipython
 
     shell = get_ipython()
-    return None if shell is None else latest_in(shell.history_manager.input_hist_raw, exercise)
+    history = None if shell is None else shell.history_manager
+    return None if history is None else latest_in(history.input_hist_raw, exercise)
 
 
 def latest_in(cells: Sequence[str], exercise: str) -> str | None:

@@ -21,7 +21,7 @@ class ReportTable(View):
     styles: ClassVar[tuple[str, ...]] = ("report.css",)
 
     title = traitlets.Unicode().tag(sync=True)
-    rows = traitlets.List().tag(sync=True)
+    rows: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     earned = traitlets.Float().tag(sync=True)
     points = traitlets.Float().tag(sync=True)
 
@@ -57,7 +57,7 @@ def _row(each: InvariantMark) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Report(ipywidgets.VBox):
+class Report(ipywidgets.VBox):  # type: ignore[misc] # it has no types
     """The marks of one exercise. Where an invariant broke on a guest, its trace opens below."""
 
     def __init__(self, mark: ExerciseMark) -> None:
@@ -84,5 +84,4 @@ class Report(ipywidgets.VBox):
             self.children = (self.table, view_of(self.trace(message["open"])))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        data = super()._repr_mimebundle_(**options)
-        return data | {"text/plain": self.table.words()}
+        return super()._repr_mimebundle_(**options) | self.table.stand_ins()

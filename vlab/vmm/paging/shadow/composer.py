@@ -230,7 +230,7 @@ class Composer:
             start = whole & kept | added
             entries = array("Q", range(start, start + ENTRIES * PAGE, PAGE))
         else:
-            pages = map(physical.page, range(number << 9, (number << 9) + ENTRIES))
+            pages = physical.parts(number)
             entries = array("Q", [page & kept | added if page != NOTHING else 0 for page in pages])
         words[table.first_word : table.first_word + ENTRIES] = memoryview(entries)
         if rights & MAY_WRITE and not rights & NO_EXECUTE:

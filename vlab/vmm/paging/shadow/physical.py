@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import Final
 
 from vlab.machine.memory import LARGE_PAGE, PAGE
-from vlab.vmm.guest_memory import Backing, GuestMemory
+from vlab.vmm.guest_memory import Backing, GuestMemory, Region
 from vlab.vmm.paging.shadow.entries import ENTRIES, LARGE, LEAF, NO_EXECUTE, WRITABLE
 
 NOTHING: Final = 0
@@ -25,6 +26,7 @@ class PhysicalMap:
         self.displacement = 0
         self._pages: dict[int, int] = {}
         self._large: dict[int, int] = {}
+        self._parts: dict[int, array[int]] = {}
         self.known: dict[int, int] = {}
 
     def page(self, gfn: int) -> int:
@@ -38,10 +40,26 @@ class PhysicalMap:
             entry = self._pages[gfn] = self._find(gfn)
         return entry
 
+    def parts(self, number: int) -> array[int]:
+        """Give what ``page`` gives for each 4 KiB page of 2 MiB page ``number``."""
+        found = self._parts.get(number)
+        if found is None:
+            found = self._parts[number] = array("Q", [NOTHING]) * ENTRIES
+            first = number * ENTRIES
+            for region in self._memory.regions():
+                start = max(region.gpa // PAGE, first)
+                end = min((region.gpa + region.size) // PAGE, first + ENTRIES)
+                if start < end:
+                    entry = self._entry(region, start)
+                    row = range(entry, entry + (end - start) * PAGE, PAGE)
+                    found[start - first : end - first] = array("Q", row)
+        return found
+
     def _find(self, gfn: int) -> int:
         region = self._memory.find(gfn * PAGE)
-        if region is None:
-            return NOTHING
+        return NOTHING if region is None else self._entry(region, gfn)
+
+    def _entry(self, region: Region, gfn: int) -> int:
         entry = region.hpa + gfn * PAGE - region.gpa + self.displacement | LEAF
         if region.backing is Backing.WINDOW:
             return entry | WRITABLE | NO_EXECUTE
@@ -75,4 +93,5 @@ class PhysicalMap:
         """Drop what is remembered."""
         self._pages.clear()
         self._large.clear()
+        self._parts.clear()
         self.known.clear()
