@@ -282,8 +282,8 @@ def test_assembly_cells_keep_their_colours(browser: Browser) -> None:
 
 
 def test_the_launcher_has_cards_for_a_notebook_and_the_lessons(browser: Browser, server: Server) -> None:
-    lesson = server.folder / "notebooks" / "labs" / "01-exits" / "01-first-exits.ipynb"
-    lesson.parent.mkdir(parents=True)
+    lesson = server.folder / "notebooks" / "vlab-labs" / "01_first_exits.ipynb"
+    lesson.parent.mkdir()
     lesson.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     with browser.page() as notebook:
         page = notebook.page

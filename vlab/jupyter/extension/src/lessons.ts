@@ -5,7 +5,8 @@ import { ILauncher } from '@jupyterlab/launcher';
 import { Contents } from '@jupyterlab/services';
 
 const CATEGORY = 'vlab';
-const FOLDER = 'labs';
+// Where `vlab lab` copies the lessons to, and where they are in a checkout or on a Binder.
+const FOLDERS = ['vlab-labs', 'labs'];
 const MARKDOWN =
   '# A first virtual machine\n\nRun the cells from the top with Shift+Enter. The fourth shows the machine: ' +
   'its guest is wren, a small Unix with a shell.';
@@ -45,7 +46,7 @@ export async function newNotebook(app: JupyterFrontEnd, cwd: string): Promise<un
   return app.commands.execute('docmanager:open', { path });
 }
 
-/** Put the cards into the launcher: the commands, and a card for each notebook in labs/ and its folders. */
+/** Put the cards into the launcher: the commands, and a card for each lesson's notebook. */
 export async function addCards(app: JupyterFrontEnd, launcher: ILauncher, commands: string[]): Promise<void> {
   commands.forEach((command, rank) => launcher.add({ command, category: CATEGORY, rank }));
   const lessons = await findLessons(app.serviceManager.contents);
@@ -62,10 +63,11 @@ export function titleOf(path: string): string {
 
 async function findLessons(contents: Contents.IManager): Promise<string[]> {
   const top = await entries(contents, '');
-  if (!top.some(entry => entry.type === 'directory' && entry.name === FOLDER)) {
+  const there = FOLDERS.find(name => top.some(entry => entry.type === 'directory' && entry.name === name));
+  if (!there) {
     return []; // asking for a folder that is not there would leave an error in the server's log
   }
-  const inside = await entries(contents, FOLDER);
+  const inside = await entries(contents, there);
   const folders = inside.filter(entry => entry.type === 'directory');
   const deeper = await Promise.all(folders.map(entry => entries(contents, entry.path)));
   return [inside, ...deeper]
