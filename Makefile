@@ -15,7 +15,7 @@ JOBS   ?= auto
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test quick bench check format guests clean
+.PHONY: help demo lab test quick bench check format guests docs clean
 
 help:
 	@echo "make demo     run the bundled guests under every monitor and compare them"
@@ -26,6 +26,7 @@ help:
 	@echo "make check    format, lint, types, import contract"
 	@echo "make format   let ruff format the sources"
 	@echo "make guests   fetch the Linux guest (Debian and Ubuntu)"
+	@echo "make docs     build the documentation into build/site, warnings as errors"
 	@echo "make clean    remove .venv and what tools left behind"
 	@echo "Variables: PYTHON=python3.12 picks the interpreter, ARGS='...' is passed on."
 
@@ -81,6 +82,10 @@ format: $(VENV)/installed-test
 
 guests: $(VENV)/installed
 	$(BIN)/vlab guests fetch linux
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx -E -q -W --keep-going -b html -d build/site-doctrees docs build/site $(ARGS)
+	@echo "The site is in build/site: open build/site/index.html; it needs no server."
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,6 +27,9 @@ pytestmark = [
     ),
 ]
 
+GARBLED = "garbled"
+"""Whose file is no JSON; otter gives up on it before a plugin is asked."""
+
 OTTER = """
 import json, os, sys
 from otter.run import main
@@ -76,6 +79,9 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = directory / "nbgrader" / "submitted" / student / NAME / f"{NAME}.ipynb"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(notebook), encoding="utf-8")
+    garbled = directory / "nbgrader" / "submitted" / GARBLED / NAME / f"{NAME}.ipynb"
+    garbled.parent.mkdir(parents=True)
+    garbled.write_text("{no notebook", encoding="utf-8")
     return directory
 
 
@@ -93,7 +99,8 @@ def otter(course: Path) -> dict[str, dict[str, Any]]:
     """otter's results by student."""
     out = course / "results"
     out.mkdir()
-    notebooks = sorted((course / "nbgrader" / "submitted").glob("*/*/*.ipynb"))
+    submitted = course / "nbgrader" / "submitted"
+    notebooks = [submitted / student / NAME / f"{NAME}.ipynb" for student in MARKS]
     found = run_otter(course, out, *notebooks)
     return {Path(path).parts[-3]: results for path, results in found.items()}
 
@@ -118,7 +125,10 @@ def expected(student: str) -> dict[str, float]:
 
 def test_nbgrader_gives_the_marks(nbgrader: Path) -> None:
     found = list(grades(nbgrader))
-    assert {student: scores for student, scores, _ in found} == {each: expected(each) for each in MARKS}
+    nothing = {"page_number": 0.0, "set_bits": 0.0}
+    assert {student: scores for student, scores, _ in found} == {each: expected(each) for each in MARKS} | {
+        GARBLED: nothing
+    }
     assert not any(by_hand for *_, by_hand in found)
 
 
@@ -148,6 +158,8 @@ def test_vlab_grade_gives_the_same_marks(nbgrader: Path, tmp_path: Path) -> None
         }
         for each in results
     }
+    earned = marks.pop(GARBLED, {})
+    assert not any(earned.values())
     assert marks == {each: expected(each) for each in MARKS}
 
 
@@ -176,6 +188,7 @@ def test_the_feedback_explains_and_tells_what_was_repaired(nbgrader: Path) -> No
     assert "There were 2 cells of page_number; the last that is not empty is marked." in feedback("broken")
     assert "repaired" not in feedback("correct")
     assert "not written yet: write page_number" in feedback("empty")
+    assert "The file is no notebook: it cannot be read as one." in feedback(GARBLED)
 
 
 def test_otter_explains_and_tells_what_was_repaired(otter: dict[str, dict[str, Any]]) -> None:

@@ -68,6 +68,7 @@ def test_a_notebook_in_order_is_taken_as_it_is_and_nothing_is_told() -> None:
     done = repair(json.dumps(handed_in()).encode(), RELEASED)
     assert done.answers == answers()
     assert done.notes == ()
+    assert done.readable
     assert sources(done.notebook)[1] == "# A\ntext"
 
 
@@ -207,11 +208,12 @@ def test_an_older_notebook_with_worksheets_is_read() -> None:
     "submitted",
     [b"", b"{nope", b"[1, 2]", b"\xff\xfe", b"null", b"[" * 100_000, b'{"cells": ' + b"9" * 5000 + b"}"],
 )
-def test_what_is_no_notebook_leaves_all_cells_as_they_were_handed_out(submitted: bytes) -> None:
+def test_what_is_no_notebook_is_told_to_be_none_and_holds_no_answers(submitted: bytes) -> None:
     done = repair(submitted, RELEASED)
     assert done.answers == answers(None, None)
+    assert not done.readable
     assert len(done.notes) == 1
-    assert done.notes[0].endswith("as they were handed out.")
+    assert done.notes[0].endswith("Nothing in it was marked.")
 
 
 def test_a_huge_file_is_not_read() -> None:
@@ -220,7 +222,7 @@ def test_a_huge_file_is_not_read() -> None:
     assert done.notes == (
         (
             "The notebook has 17 MB, and no more than 17 MB are read; clear its outputs and hand it in "
-            "again. All cells are marked as they were handed out."
+            "again. Nothing in it was marked."
         ),
     )
 

@@ -37,7 +37,7 @@ def mark_answers(
 
 
 def _answer(job: str, what: str) -> str:
-    """Have another process mark a job; give the marks as JSON. Raises VlabError naming what was not marked."""
+    """Have another process mark a job; give the marks as JSON. Raises VlabError, which tells what was not."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         done = subprocess.run(

@@ -25,6 +25,8 @@ __all__ = ["RepairingExporter", "clear_solutions", "mark_exercises"]
 
 REPAIRED = "repaired"
 """Where in the notebook's ``metadata.vlab`` it is told what was repaired."""
+UNREADABLE = "unreadable"
+"""There, whether what was handed in was no notebook: then there are no answers to mark."""
 
 
 class RepairingExporter(NotebookExporter):
@@ -61,7 +63,8 @@ def _repaired(file: TextIO, release: Path) -> dict[str, Any]:
     raw: BinaryIO = file.buffer
     repaired = repair(raw.read(MOST_BYTES + 1), released)
     notebook = repaired.notebook
-    notebook["metadata"].setdefault("vlab", {})[REPAIRED] = list(repaired.notes)
+    about = notebook["metadata"].setdefault("vlab", {})
+    about[REPAIRED], about[UNREADABLE] = list(repaired.notes), not repaired.readable
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
@@ -75,6 +78,8 @@ def mark_exercises(notebook: Any, resources: Any) -> tuple[Any, Any]:
     """
     about = notebook.metadata["vlab"]
     answers = {key: cell.source for cell in notebook.cells if (key := answer_key(cell)) and ":" not in key}
+    if about.get(UNREADABLE):
+        answers = {}
     with labs_in(resources.get("vlab_labs")):
         student, secret = resources["nbgrader"]["student"], resources["vlab_secret"]
         marks = mark_answers(about["lesson"], answers, student, secret)

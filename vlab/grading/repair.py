@@ -32,12 +32,13 @@ class Repaired:
 
     notebook: the released edition's JSON with the student's answers, each cell's text in one piece. answers:
     the exercise cells' text by exercise, also of those that were left untouched. notes: what was repaired, a
-    sentence each.
+    sentence each. readable: whether what was handed in is a notebook at all.
     """
 
     notebook: Json
     answers: Mapping[str, str]
     notes: tuple[str, ...]
+    readable: bool = True
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ def repair(submitted: bytes | str | Mapping[str, object], released: Mapping[str,
         notes.append("Exercise cells were moved; they are back in their order.")
     notes.extend(_checks(cells, found.sources) if found.readable else ())
     answers = {key: _source(cell) for key, cell in keys.items() if _exercise(cell) is not None}
-    return Repaired(notebook, answers, tuple(notes))
+    return Repaired(notebook, answers, tuple(notes), found.readable)
 
 
 def answer_key(cell: object) -> str | None:
@@ -173,7 +174,7 @@ def _read(submitted: bytes | str | Mapping[str, object], notes: list[str]) -> Ma
     if len(submitted) > MOST_BYTES:
         notes.append(
             f"The notebook has {len(submitted) / 1e6:,.0f} MB, and no more than {MOST_BYTES / 1e6:,.0f} MB "
-            "are read; clear its outputs and hand it in again. All cells are marked as they were handed out."
+            "are read; clear its outputs and hand it in again. Nothing in it was marked."
         )
         return None
     try:
@@ -181,9 +182,7 @@ def _read(submitted: bytes | str | Mapping[str, object], notes: list[str]) -> Ma
     except (ValueError, RecursionError):
         notebook = None
     if not isinstance(notebook, dict):
-        notes.append(
-            "The file is no notebook: it cannot be read as one. All cells are marked as they were handed out."
-        )
+        notes.append("The file is no notebook: it cannot be read as one. Nothing in it was marked.")
         return None
     return notebook
 
@@ -194,7 +193,7 @@ def _cells(notebook: Mapping[str, object], notes: list[str]) -> list[object] | N
     if cells is None and isinstance(sheets := notebook.get("worksheets"), list):
         cells = [cell for each in sheets for cell in _list(_within(each, "cells"))]
     if not isinstance(cells, list):
-        notes.append("The notebook has no cells. All are marked as they were handed out.")
+        notes.append("The notebook has no cells. Nothing in it was marked.")
         return None
     return cells
 

@@ -3,7 +3,7 @@
 >>> from vlab.lessons import lesson
 >>> lab = lesson("02", student="ada")
 >>> lab.title
-'Trap-and-emulate'
+'Trap and emulate'
 """
 
 from __future__ import annotations
