@@ -101,6 +101,14 @@ def test_a_check_needs_the_cell(progress: Progress) -> None:
         lab.check("flag")
 
 
+def test_a_check_gives_nbgrader_no_marks(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(
+        UnusableInput, match="nbgrader runs this notebook by itself, without the settings that"
+    ):
+        made(progress, EMPTY).check("interrupt-flag")
+
+
 def test_hints_are_unlocked_by_trying(progress: Progress) -> None:
     lab, name = made(progress, EMPTY), "interrupt-flag"
     assert lab.hint(name) == "The next hint is unlocked by trying: lab.check('interrupt-flag')"

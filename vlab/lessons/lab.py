@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -22,6 +23,10 @@ from vlab.session import Machine
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _MEMORY: Final = "64M"
+_NOT_OURS: Final = (
+    "lab.check: nbgrader runs this notebook by itself, without the settings that keep marks and student code "
+    "apart; use the nbgrader_config.py that `vlab course build` writes"
+)
 
 
 class Lesson:
@@ -93,9 +98,12 @@ class Lesson:
     def check(self, exercise: str) -> Report:
         """Try the exercise's cell as it was last run, on real guests, by itself.
 
-        Raises UnusableInput for an exercise that there is not, or whose cell was not run.
+        Raises UnusableInput for an exercise that there is not, or whose cell was not run; and while nbgrader
+        runs the notebook for marks, which it would take from a process that the student's code shares.
         """
         found = self._exercise(exercise)
+        if os.environ.get("NBGRADER_EXECUTION") == "autograde":
+            raise UnusableInput(_NOT_OURS)
         source = self._source_of(exercise)
         if source is None:
             raise UnusableInput(
