@@ -73,6 +73,7 @@ check: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --no-explicit-package-bases labs/*/*.py
 	$(BIN)/python -W error -m compileall -q -f vlab
 	$(PYTEST) -q tests/test_import_contract.py tests/test_import_time.py tests/test_style.py
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vlab.grading.equivalence import follow
-from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
+from vlab.grading.exercise import Broken, Exercise, Invariant
 from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
@@ -474,37 +474,6 @@ EXERCISES: Final = (
             "Look at cpu.interrupt_flag. And who moves EIP behind the instruction, if not you?",
             "Refuse if cpu.cpl > cpu.iopl: cpu.fault(13, 0). Else change the flag and move cpu.eip.",
         ),
-        mistakes=(
-            Mistake(
-                "forgets to move EIP behind CLI",
-                broken=("follows", "shadow", "allowed", "hidden"),
-                hint="RIP is",
-                edits=(
-                    (
-                        'cpu.interrupt_flag = False\n    cpu.eip += insn["length"]',
-                        "cpu.interrupt_flag = False",
-                    ),
-                ),
-            ),
-            Mistake(
-                "clears the wrong flag",
-                broken=("follows", "allowed", "hidden"),
-                hint="RFLAGS.",
-                edits=(("cpu.interrupt_flag = False", "cpu.eflags &= ~0x400"),),
-            ),
-            Mistake(
-                "never looks at the ring",
-                broken=("refused",),
-                hint="RIP is",
-                edits=(("if cpu.cpl > cpu.iopl:", "if False:"),),
-            ),
-            Mistake(
-                "forgets the shadow",
-                broken=("shadow",),
-                hint="STI; HLT",
-                edits=(("cpu.interrupt_shadow()", "pass"),),
-            ),
-        ),
     ),
     Exercise(
         "registers",
@@ -525,31 +494,6 @@ EXERCISES: Final = (
             "There are two directions: insn['to_control'] says which.",
             "getattr(cpu, insn['register']) reads the general register, setattr writes it.",
             "LGDT: cpu.read(insn['address'], 2) is the limit, and the base is the 4 bytes behind it.",
-        ),
-        mistakes=(
-            Mistake(
-                "takes one direction for the other",
-                broken=("controls", "paging", "hidden"),
-                hint="instead of",
-                edits=(('if insn["to_control"]', 'if not insn["to_control"]'),),
-            ),
-            Mistake(
-                "reads the base first",
-                broken=("table", "refused"),
-                hint="GDTR is",
-                edits=(
-                    (
-                        "cpu.read(where + 2, 4), cpu.read(where, 2)",
-                        "cpu.read(where, 4), cpu.read(where + 4, 2)",
-                    ),
-                ),
-            ),
-            Mistake(
-                "lets ring 3 do it",
-                broken=("refused",),
-                hint="these instructions belong to ring 0",
-                edits=(("if cpu.cpl > 0:", "if False:"),),
-            ),
         ),
     ),
     Exercise(
@@ -572,26 +516,6 @@ EXERCISES: Final = (
             "IRET is the way into a ring as well as back from one: what it finds on the stack decides.",
             "The words are at cpu.esp: EIP, CS, EFLAGS. If cs & 3 > cpu.cpl, ESP and SS follow.",
             "Set cpu.eflags last; set cpu.esp where the ring stays: return_to_outer_ring loads it.",
-        ),
-        mistakes=(
-            Mistake(
-                "forgets the stack of the outer ring",
-                broken=("refused", "outside", "kernel", "hidden"),
-                hint="ESP and SS are on the stack",
-                edits=(("if cs & 3 > cpu.cpl:", "if False:"),),
-            ),
-            Mistake(
-                "leaves the frame on the stack",
-                broken=("inside",),
-                hint="RSP is",
-                edits=(("cpu.esp = esp + 12", "pass"),),
-            ),
-            Mistake(
-                "goes on instead of sleeping",
-                broken=("sleeps",),
-                hint="cpu.halt()",
-                edits=(("cpu.halt()", "pass"),),
-            ),
         ),
     ),
 )

@@ -10,7 +10,7 @@ import importlib.util
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -48,6 +48,11 @@ class LessonFiles:
         return self.directory / f"exercises_{self.id}.py"
 
     @property
+    def mistakes_module(self) -> Path:
+        """The module with ``MISTAKES``, which an installed vlab does without: it has lines of solutions."""
+        return self.directory / f"mistakes_{self.id}.py"
+
+    @property
     def notebook(self) -> Path:
         """The student edition."""
         return self.directory / f"{self.name}.ipynb"
@@ -65,7 +70,10 @@ class LessonFiles:
         return _load(f"vlab_exercises_{self.id}", self.exercises_module)
 
     def exercises(self) -> tuple[Exercise, ...]:
-        """Give the lesson's exercises in their order. Raises UnusableInput for a module that has none."""
+        """Give the lesson's exercises in their order, with the typical mistakes where those are there.
+
+        Raises UnusableInput for a module that has none.
+        """
         if not self.exercises_module.exists():
             return ()
         found: object = getattr(self.module(), "EXERCISES", None)
@@ -79,7 +87,20 @@ class LessonFiles:
                 raise UnusableInput(
                     f"lesson: '{self.exercises_module}' has two exercises {each!r}; rename one"
                 )
-        return found
+        return self._with_mistakes(found)
+
+    def _with_mistakes(self, exercises: tuple[Exercise, ...]) -> tuple[Exercise, ...]:
+        if not self.mistakes_module.exists():
+            return exercises
+        module = _load(f"vlab_mistakes_{self.id}", self.mistakes_module)
+        found: object = getattr(module, "MISTAKES", None)
+        known = [each.ident for each in exercises]
+        if not isinstance(found, dict) or not set(found) <= set(known):
+            raise UnusableInput(
+                f"lesson: '{self.mistakes_module}' has no MISTAKES by exercise; write a dictionary with "
+                f"tuples of Mistake for some of {', '.join(known)}"
+            )
+        return tuple(replace(each, mistakes=found.get(each.ident, ())) for each in exercises)
 
 
 def labs_directory() -> Path | None:

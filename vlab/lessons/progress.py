@@ -33,7 +33,7 @@ class Done:
 
 
 class Progress:
-    """The file of one learner's progress, ``progress.json`` in vlab's data directory unless told otherwise."""
+    """The file of one learner's progress: ``progress.json`` in vlab's data directory, or another one."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = data_directory() / "progress.json" if path is None else path
