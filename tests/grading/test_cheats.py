@@ -145,7 +145,9 @@ def test_no_file_but_the_librarys_can_be_read(zygote: Zygote, path: str) -> None
 
 def test_the_library_can_be_read_but_no_way_out_of_it(zygote: Zygote) -> None:
     assert attempt(zygote, "import inspect, json; return len(inspect.getsource(json)) > 100") is True
-    assert attempt(zygote, "import inspect, vlab.isa.paging as p; return 'def walk' in inspect.getsource(p)")
+    assert attempt(
+        zygote, "import inspect, vlab.isa.control as c; return 'class CR0' in inspect.getsource(c)"
+    )
     assert "cannot be read" in refusal(
         zygote, "return open(os.path.dirname(os.__file__) + '/../../../../../../etc/passwd').read()"
     )
@@ -606,3 +608,18 @@ return said
 """
     said = attempt(zygote, body)
     assert said == "'/etc/passwd' cannot be read while you are graded: only Python's own library can"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from vlab.isa.paging import walk",
+        "import vlab.isa.sensitive_forms",
+        "import importlib; importlib.import_module('vlab.isa.paging')",
+        "import sys; sys.modules['vlab.isa.paging']",
+        "import vlab.isa.control as c; open(c.__file__.replace('control', 'paging')).read()",
+    ],
+)
+def test_parts_of_vlab_that_are_answers_are_not_there(zygote: Zygote, code: str) -> None:
+    with pytest.raises(StudentError):
+        JailedStudent(zygote, code, 5)

@@ -58,7 +58,7 @@ def test_what_a_debugger_cannot_give_is_told(answer: str, why: str) -> None:
     [
         ("cpu.eip += 2", "the instruction at 0x10002"),
         ("cpu.esp -= 1 << 20", "esp is -"),
-        ("cpu.eflags ^= 1 << 17; cpu.eip += 1", "and bits 0x20000 are not for POPF to change"),
+        ("cpu.eflags ^= 1 << 17; cpu.eip += 1", "bits 0x20000 are not for POPF to change"),
         ("cpu.read('esp')", "address is 'esp'"),
     ],
 )

@@ -84,3 +84,15 @@ def test_a_shadow_without_frames_begins_anew(paging: FilledPaging) -> None:
     with vlab.VM("sweep", paging=paging, memory="64M", append=line) as vm:
         assert vm.run(timeout=60).exit_code == 0
         assert paging.table_frames <= 32
+
+
+def test_going_back_and_on_again_ends_the_same() -> None:
+    guest = keep(image(moved_page(invlpg=True)), "moved.bin")
+    with vlab.VM(guest, paging=FilledPaging(), memory="8M") as vm:
+        vm.run(exits=12)
+        before = vm.registers()
+        vm.step()
+        vm.step_back()
+        assert vm.registers() == before
+        assert vm.run(timeout=20).exit_code == 0
+        assert vm.console.text == "AB"

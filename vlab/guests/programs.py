@@ -185,6 +185,10 @@ class Code:
         self._bytes += bytes(4)
         return self
 
+    def relative(self, label: str) -> Self:
+        """Add the distance of a label from behind these 32 bits, as near jumps and calls have it."""
+        return self.word(label, -(self.here + 4))
+
     def align(self, size: int) -> Self:
         """Fill with zeros up to a multiple of ``size``."""
         self._bytes += bytes(-self.here % size)
@@ -197,7 +201,7 @@ class Code:
     def finish(self) -> bytes:
         """Give the code, with all addresses in place."""
         for place, label, offset in self._words:
-            struct.pack_into("<I", self._bytes, place, self._labels[label] + offset)
+            struct.pack_into("<I", self._bytes, place, self._labels[label] + offset & 0xFFFFFFFF)
         return bytes(self._bytes)
 
 

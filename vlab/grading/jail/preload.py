@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Final
 
 import vlab.isa
+from vlab.grading.jail.audit import WITHHELD
 
 MODULES: Final = (
     "abc", "array", "ast", "base64", "binascii", "bisect", "calendar", "cmath", "codecs", "collections",
@@ -25,8 +26,9 @@ MODULES: Final = (
 
 
 def isa_modules() -> list[str]:
-    """Name every module of `vlab.isa`."""
-    return ["vlab.isa", *(f"vlab.isa.{each.name}" for each in pkgutil.iter_modules(vlab.isa.__path__))]
+    """Name every module of `vlab.isa` that student code may have."""
+    found = (f"vlab.isa.{each.name}" for each in pkgutil.iter_modules(vlab.isa.__path__))
+    return ["vlab.isa", *(name for name in found if name not in WITHHELD)]
 
 
 def load() -> None:
@@ -49,8 +51,8 @@ def readable() -> tuple[list[Path], list[Path]]:
     """Give what can be read, and the directories that can be listed: the library without third parties'."""
     listed = [Path(each) for each in library()]
     files = [each for root in listed for each in root.iterdir() if not each.name.endswith("-packages")]
-    own = Path(vlab.isa.__path__[0])
-    return [*files, own], [*listed, own]
+    own = [Path(str(sys.modules[name].__file__)) for name in isa_modules() if name in sys.modules]
+    return [*files, *own], listed
 
 
 def forget() -> None:

@@ -24,7 +24,7 @@ from vlab.vmm.mmio import Translate
 from vlab.vmm.paging.shadow import ShadowPaging
 from vlab.vmm.paravirtual.direct import DirectTables
 from vlab.vmm.paravirtual.events import Events
-from vlab.vmm.paravirtual.hypercalls import TABLE
+from vlab.vmm.paravirtual.hypercalls import TABLE, Hypercall
 from vlab.vmm.paravirtual.interface import EVENT_VECTOR, VECTOR, Call, Error, SharedInfo
 from vlab.vmm.paravirtual.layout import Layout, shared_info
 from vlab.vmm.paravirtual.shadowed import ShadowedTables
@@ -54,6 +54,8 @@ class ParavirtualMonitor(TrappingMonitor):
     """
 
     name: ClassVar[str] = "paravirtual"
+    hypercalls: Mapping[int, Hypercall] = TABLE
+    """What serves each hypercall but HV_IRET, by number; a derived monitor may have others."""
 
     def __init__(self, parts: Parts, paging: ShadowPaging | None = None) -> None:
         super().__init__(parts)
@@ -222,7 +224,7 @@ class ParavirtualMonitor(TrappingMonitor):
         if number == Call.IRET:
             why = self.traps.leave(self.shared)
             return End(failed_story(processor, why, self.guest_state())) if why else RESUME
-        call = TABLE.get(number)
+        call = self.hypercalls.get(number)
         result = Error.ENOSYS if call is None else call(self, words[3] & _ALL, words[1] & _ALL)
         words[0] = result & _ALL
         return RESUME

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vlab.machine.machine import Machine
 from vlab.vmm.deprivileged.emulator import Emulator
@@ -51,6 +52,8 @@ class Counts:
 class Translations:
     """One guest's. on_flush is called when the processor must forget the whole cache."""
 
+    translator_type: ClassVar[type[Translator]] = Translator
+
     def __init__(
         self,
         machine: Machine,
@@ -64,7 +67,7 @@ class Translations:
         self.map = BlockMap()
         self.source = SourceCode(machine.memory, cpu, space)
         self.source.on_change = self._changed
-        self._translator = Translator(cpu, emulator, self.cache, self.map, self.source, self.window)
+        self._translator = self.translator_type(cpu, emulator, self.cache, self.map, self.source, self.window)
         self.counts = Counts()
         self.emptied = False
 
@@ -104,8 +107,10 @@ class Translations:
     # --- links --------------------------------------------------------------------------------------------
 
     def link(self, link: Link, target: Block) -> None:
-        """Have a way out lead to ``target`` by itself."""
-        if link.target is target or target.transient or target.linear in self._translator.breakpoints:
+        """Have a way out lead to ``target`` by itself, if both blocks are to stay."""
+        if not link.block.alive or link.block.transient or link.target is target or target.transient:
+            return
+        if target.linear in self._translator.breakpoints:
             return
         self._patch(link, target.start)
         link.target = target

@@ -56,13 +56,16 @@ class BinaryTranslation(DeprivilegedMonitor):
     )
     """What programs must not see either; later processors have CR4.UMIP for that (Intel SDM vol. 3A, 2.5)."""
     core_type: ClassVar[type[VirtualCore]] = TranslatedCore
+    translations_type: ClassVar[type[Translations]] = Translations
     actions: Mapping[Sensitive, Action] = {**stores.ACTIONS, **near.ACTIONS}
     cpu: TranslatedCore
 
     def __init__(self, parts: Parts, paging: ShadowPaging) -> None:
         super().__init__(parts, paging)
         space, processor, memory = paging.space, self.processor, self.memory
-        self.translations = Translations(self.machine, self.cpu, self.emulator, space, paging.registers)
+        self.translations = self.translations_type(
+            self.machine, self.cpu, self.emulator, space, paging.registers
+        )
         self.window = self.translations.window
         self.faulting = accesses.Faulting()
         self._memory_bus = accesses.MemoryBus(
@@ -210,8 +213,7 @@ class BinaryTranslation(DeprivilegedMonitor):
                 )
             except (CpuFault, NestedFault):
                 return RESUME  # and the way in tells
-            if link.block.alive and not link.block.transient:
-                translations.link(link, target)
+            translations.link(link, target)
         return RESUME
 
     # --- memory -------------------------------------------------------------------------------------------

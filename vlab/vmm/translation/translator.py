@@ -65,7 +65,7 @@ class Translator(Workshop):
         page = self.source.page(linear, user=context.ring == 3)
         block = Block(rip, linear, context, self._cache.used, transient=page.loose)
         draft = Draft(block, self._cache, self._map, page, self.breakpoints)
-        for found in self._instructions(draft):
+        for found in self.instructions(draft):
             if block.instructions and linear + block.source in self.breakpoints:
                 break
             block.source += len(found.code)
@@ -87,8 +87,11 @@ class Translator(Workshop):
         else:
             self.undefined(draft, block.rip)
 
-    def _instructions(self, draft: Draft) -> Iterator[Found]:
-        """Decode from the block's start to the end of its page; one that crosses that is the last."""
+    def instructions(self, draft: Draft) -> Iterator[Found]:
+        """Decode from the block's start to the end of its page; one that crosses that is the last.
+
+        Override it to have some translated differently: ``Found.how`` decides.
+        """
         block, seen = draft.block, draft.pages[0].seen
         most = 1 if block.context.step or block.transient else MOST
         while block.instructions < most:
