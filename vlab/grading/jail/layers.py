@@ -29,9 +29,8 @@ def survey() -> Walls:
     """Look what this computer offers, and prepare it once for many processes."""
     files, listed = preload.readable()
     rules = landlock.ruleset(files, listed) if landlock.version() else None
-    return Walls(
-        rules, seccomp.available(), (*preload.library(), *map(str, listed[-1:])), limits.address_space()
-    )
+    roots = (*preload.library(), *map(str, preload.own()))
+    return Walls(rules, seccomp.available(), roots, limits.address_space())
 
 
 def confine(walls: Walls, bounds: Bounds) -> None:

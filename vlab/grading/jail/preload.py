@@ -51,9 +51,13 @@ def readable() -> tuple[list[Path], list[Path]]:
     """Give what can be read, and the directories that can be listed: the library without third parties'."""
     listed = [Path(each) for each in library()]
     files = [each for root in listed for each in root.iterdir() if not each.name.endswith("-packages")]
+    return [*files, *own()], listed
+
+
+def own() -> list[Path]:
+    """Give the files of vlab's that can be read."""
     isa = Path(vlab.isa.__path__[0])
-    own = [isa / f"{name.rpartition('.')[2]}.py" for name in isa_modules() if name != "vlab.isa"]
-    return [*files, *own], listed
+    return [isa / f"{name.rpartition('.')[2]}.py" for name in isa_modules() if name != "vlab.isa"]
 
 
 def forget() -> None:
