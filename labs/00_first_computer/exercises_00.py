@@ -9,9 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from random import Random
+from reprlib import repr as shorten
 from typing import Any, Final
 
-from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
+from vlab.grading.exercise import Broken, Exercise, Invariant
 from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
@@ -58,7 +59,9 @@ def _out(port: int, value: int) -> bytes:
 
 def _listening(rng: Random) -> bytes:
     """Read the chip's status and data, which holds nothing, between two words."""
-    return b"".join(say(_word(rng, 2)) + rng.choice((_IN_STATUS, _IN_DATA)) for _ in range(4))
+    reads = [_IN_STATUS, _IN_DATA, _IN_DATA, rng.choice((_IN_STATUS, _IN_DATA))]
+    rng.shuffle(reads)
+    return b"".join(say(_word(rng, 2)) + each for each in reads)
 
 
 def _elsewhere(rng: Random) -> bytes:
@@ -83,7 +86,7 @@ def _heard(trial: Trial, vm: VM, hint: str) -> None:
     seen: list[Value] = [SeenExit(each) for each in vm.exits]
     said = trial.student.call("spoken", seen)
     if not isinstance(said, str):
-        raise Broken(f"spoken gave {said!r}, and it is to give text", hint="Return a str.", vm=vm)
+        raise Broken(f"spoken gave {shorten(said)}, and it is to give text", hint="Return a str.", vm=vm)
     right = vm.console.text
     if said != right:
         raise Broken(
@@ -161,26 +164,6 @@ SPOKEN: Final = Exercise(
         "Only 'IOIO' exits count, with bit 24 of info1 set and 0x3F8 in its bits 15:0. info2 is the code.",
         "Remember whether the last byte for 0x3FB had bit 7 set. While it has, skip what goes to 0x3F8.",
     ),
-    mistakes=(
-        Mistake(
-            "takes every port for the console",
-            broken=("ports", "divisor", "others"),
-            hint="the console's is 0x3F8",
-            edits=(("elif port == 0x3F8 and not latch:", "else:"),),
-        ),
-        Mistake(
-            "takes reads for writes",
-            broken=("reads", "others"),
-            hint="An IN is an IOIO exit too",
-            edits=((" or not each.info1 >> 24", ""),),
-        ),
-        Mistake(
-            "forgets that the speed is set through the same port",
-            broken=("divisor", "others"),
-            hint="low byte of the speed's divisor",
-            edits=((" and not latch", ""),),
-        ),
-    ),
 )
 
 
@@ -219,7 +202,7 @@ class CpuidExit(Facade):
             return
         most = (1 << 64) - 1 if name == "rip" else _32
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-            shown = hex(value) if isinstance(value, int) else repr(value)
+            shown = hex(value) if isinstance(value, int) else shorten(value)
             raise ValueError(f"{name} cannot be {shown}: it takes whole numbers from 0 to {most:#x}")
         self._values[name] = value
 
@@ -244,7 +227,7 @@ class CpuidExit(Facade):
 
 def _question(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _32:
-        raise ValueError(f"{name} is {value!r}; give a whole number from 0 to {_32:#x}")
+        raise ValueError(f"{name} is {shorten(value)}; give a whole number from 0 to {_32:#x}")
     return value
 
 
@@ -415,32 +398,6 @@ CPUID_EXERCISE: Final = Exercise(
         "Begin with the processor's answer for cpu.eax and cpu.ecx, and change what three leaves are to say.",
         "words(vendor) gives the three 32-bit words; a, b, c = words(vendor) takes them apart.",
         "Leaf 0 wants the words in EBX, EDX, ECX; leaf 0x40000000 in EBX, ECX, EDX, and EAX = 0x40000000.",
-    ),
-    mistakes=(
-        Mistake(
-            "forgets to go past the instruction",
-            broken=("goes_on", "vendor", "present", "name", "rest", "long_mode"),
-            hint="cpu.rip += 2",
-            edits=(("cpu.rip += 2", "pass"),),
-        ),
-        Mistake(
-            "puts the vendor in alphabetical order",
-            broken=("vendor", "long_mode"),
-            hint="EBX, EDX, ECX",
-            edits=(("ebx, edx, ecx = words(vendor)", "ebx, ecx, edx = words(vendor)"),),
-        ),
-        Mistake(
-            "leaves the subleaf out",
-            broken=("rest", "long_mode"),
-            hint="Some leaves have subleaves",
-            edits=(("cpu.processor(leaf, cpu.ecx)", "cpu.processor(leaf, 0)"),),
-        ),
-        Mistake(
-            "shows nothing but the monitor's bit",
-            broken=("present", "long_mode"),
-            hint="all other bits stay",
-            edits=(("ecx |= 1 << 31", "ecx = 1 << 31"),),
-        ),
     ),
 )
 

@@ -6,13 +6,15 @@ definitions are those of Popek and Goldberg, CACM 17(7), 1974, as `vlab.vmm.matr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from random import Random
+from reprlib import repr as shorten
 from typing import Final
 
-from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
+from vlab.grading.exercise import Broken, Exercise, Invariant
 from vlab.grading.facade import Value
 from vlab.grading.trial import Trial
 from vlab.isa.sensitive_forms import FORMS, Form
@@ -108,7 +110,7 @@ def _asks(trial: Trial, function: str, finding: Finding, hint: str) -> None:
     """Ask the student about one form, and compare."""
     said = trial.student.call(function, runs_of(finding))
     if not isinstance(said, bool):
-        raise Broken(f"{function} gave {said!r}, and it is to give True or False")
+        raise Broken(f"{function} gave {shorten(said)}, and it is to give True or False")
     right = finding.privileged if function == "privileged" else bool(finding.sensitive)
     if said != right:
         reason = f": it {finding.sensitive}" if function == "sensitive" and right else ""
@@ -230,27 +232,27 @@ def _blames(trial: Trial, findings: list[Finding]) -> None:
     said = trial.student.call("offenders", measured)
     if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
         raise Broken(
-            f"offenders gave {said!r}, and it is to give a list of names", hint="sorted(...) of a set."
+            f"offenders gave {shorten(said)}, and it is to give a list of names", hint="sorted(...) of a set."
         )
     blamed = [each for each in said if isinstance(each, str)]
     hint = (
         "An instruction is to blame when one of its forms is sensitive and executes in ring 1 or in ring 3."
     )
-    twice = [each for each in blamed if blamed.count(each) > 1]
-    if twice:
-        raise Broken(
-            f"offenders names {twice[0]!r} {blamed.count(twice[0])} times; once is enough", hint=hint
-        )
+    most, times = Counter(blamed).most_common(1)[0] if blamed else ("", 0)
+    if times > 1:
+        raise Broken(f"offenders names {shorten(most)} {times} times; once is enough", hint=hint)
     right = {labels[each.form.instruction]: each for each in findings if each.trouble}
     for label in blamed:
         if label not in right:
             found = [each for each in findings if labels[each.form.instruction] == label]
             what = _described(found[0]) if found else "an unknown one"
-            raise Broken(f"offenders blames {label!r}, {what}, which is harmless to a monitor", hint=hint)
+            raise Broken(
+                f"offenders blames {shorten(label)}, {what}, which is harmless to a monitor", hint=hint
+            )
     for label, finding in right.items():
         if label not in blamed:
             raise Broken(
-                f"offenders leaves {label!r} out, {_described(finding)}: it {finding.sensitive}, and executes",
+                f"offenders leaves {label!r} out, {_described(finding)}: it {finding.sensitive}",
                 hint=hint,
             )
 
@@ -287,40 +289,8 @@ EXERCISES: tuple[Exercise, ...] = (
         ),
         hints=(
             "Write down the three reasons for which an instruction can be sensitive. Each is one line.",
-            "Two runs are dicts: `==` compares trap, seen and system at once. An empty text or list is false.",
-            "In ring 1 and 3 a run counts as different when its trap is empty and it is not equal to ring 0's.",
-        ),
-        mistakes=(
-            Mistake(
-                "does not ask whether ring 0 may do it",
-                broken=("privileged", "all"),
-                hint="does not in ring 0",
-                edits=(('not runs["ring0"]["trap"] and ', ""),),
-            ),
-            Mistake(
-                "never compares two machines",
-                broken=("tells", "all"),
-                hint="on two machines",
-                edits=(("if ring0 != elsewhere:", "if False:"),),
-            ),
-            Mistake(
-                "does not see the ring",
-                broken=("ring", "offenders", "all"),
-                hint="executes in ring 1 or 3",
-                edits=(('not run["trap"] and run != ring0', "False"),),
-            ),
-            Mistake(
-                "takes a trap for a difference",
-                broken=("innocuous", "all"),
-                hint="A trap is no difference",
-                edits=(('not run["trap"] and run != ring0', "run != ring0"),),
-            ),
-            Mistake(
-                "blames all that is sensitive",
-                broken=("offenders", "all"),
-                hint="which is harmless to a monitor",
-                edits=((' and any(not each["runs"][ring]["trap"] for ring in ("ring1", "ring3"))', ""),),
-            ),
+            "A run is a dict: `==` compares trap, seen and system at once. An empty text or list is false.",
+            "In rings 1 and 3 a run is different when its trap is empty and it is not equal to ring 0's.",
         ),
     ),
 )

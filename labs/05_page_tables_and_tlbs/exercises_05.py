@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from random import Random
 from typing import Final
 
-from vlab.grading.exercise import Broken, Exercise, Invariant, Mistake
+from vlab.grading.exercise import Broken, Exercise, Invariant
 from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
@@ -20,7 +19,6 @@ from vlab.guests.probes import (
     ALL,
     FINE,
     HERE,
-    KEEP,
     LEGACY,
     MEMORY,
     NX,
@@ -32,11 +30,10 @@ from vlab.guests.probes import (
     G,
     P,
     Plan,
+    Script,
     Tables,
-    control,
-    paging_on,
 )
-from vlab.guests.programs import image, leave
+from vlab.guests.programs import image
 from vlab.isa.control import CR4
 from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Step, Translation, walk
 from vlab.isa.vectors import PageFaultError
@@ -370,7 +367,6 @@ class StudentTlb(FilledPaging):
         self.student = student
         self.kept: dict[int, tuple[int, bool]] = {}
         self._pieces: dict[int, set[int]] = {}
-        self._cr4 = 0
 
     def fill(self, linear: int, access: Access) -> Fill | Fault | Unbacked:
         """Walk, and note what the TLB has from now on."""
@@ -395,98 +391,48 @@ class StudentTlb(FilledPaging):
 
     def switch(self, before: PagingControls, after: PagingControls) -> None:
         """CR3 or CR4 was written: the student's function drops what has to go."""
-        old, self._cr4 = self._cr4, self.registers.cr4
+        if after.mode is PagingMode.NONE:
+            super().switch(before, after)
+            return
         if (before.pge, before.pse) != (after.pge, after.pse):
-            self.student.call("write_cr4", Tlb(self), old, self._cr4)
+            new = self.registers.cr4
+            old = new & ~(_PGE | _PSE) | (_PGE if before.pge else 0) | (_PSE if before.pse else 0)
+            self.student.call("write_cr4", Tlb(self), old, new)
         else:
             self.student.call("write_cr3", Tlb(self))
 
 
-class Script:
-    """A guest that edits its own page tables and reads through them; ``misses``: what it may cost of those.
-
-    Each read notes what it is to find, in words.
-    """
-
-    def __init__(self, rng: Random, cr4: int = _PGE) -> None:
-        self.rng, self.tables = rng, Tables(rng, LEGACY)
-        self._code = b"".join(paging_on(self.tables, cr4=cr4))
-        self._cr4 = cr4 | _PSE
-        self.reads: list[tuple[int, str]] = []
-        self.misses = 0
-
-    def page(self, *, is_global: bool = False) -> tuple[int, int]:
-        """Map a page; give its address and its entry's."""
-        (page,) = self.tables.pages(ALL | (G if is_global else 0))
-        table = int.from_bytes(self.tables.words[self.tables.entry(page)], "little") & ~0xFFF
-        return page, table + 4 * (page >> 12 & 1023)
-
-    def read(self, page: int, after: str, *, miss: bool) -> None:
-        """Read from a page. after: what the guest has done before it."""
-        address = page + 4 * self.rng.randrange(1, 1023)
-        self._code += b"\xa1" + struct.pack("<I", address) + KEEP
-        self.reads.append((address, after))
-        self.misses += miss
-
-    def edit(self, entry: int, value: int) -> None:
-        """Have the guest write a page-table entry."""
-        self._code += b"\xc7\x05" + struct.pack("<II", entry, value)
-
-    def invlpg(self, address: int) -> None:
-        """INVLPG."""
-        self._code += b"\x0f\x01\x3d" + struct.pack("<I", address)
-
-    def cr3(self, root: int) -> None:
-        """MOV to CR3."""
-        self._code += control(3, root)
-
-    def cr4(self, pge: bool) -> None:
-        """MOV to CR4, with PGE or without."""
-        self._code += control(4, _PSE | (_PGE if pge else 0))
-
-    def space(self) -> int:
-        """Make a second directory, like the first one; give its address."""
-        root = self.tables.frame()
-        for address, entry in list(self.tables.words.items()):
-            if address & ~0xFFF == self.tables.root:
-                self.tables.words[root | address & 0xFFF] = entry
-        self.tables.words.setdefault(root, bytes(4))
-        return root
-
-    def run(self, trial: Trial, *, budget: bool = False) -> None:
-        """Run it over the student's TLB and on the bare machine."""
-        guest = image(self._code + leave(0))
-        paging = StudentTlb(trial.student)
-        yours, ours = (
-            trial.vm(guest, paging=paging, memory=MEMORY),
-            trial.vm(guest, monitor="none", memory=MEMORY),
-        )
-        for vm in (yours, ours):
-            self.tables.write(vm.memory)
-            trial.run(vm, exits=2_000)
-        for number, (address, after) in enumerate(self.reads):
-            mine, right = (
-                struct.unpack_from("<I", vm.memory, RESULTS + 8 * number)[0] for vm in (yours, ours)
-            )
-            if mine != right:
-                raise Broken(
-                    f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB "
-                    "still had the old translation",
-                    hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
-                    vm=yours,
-                )
-        missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
-        if budget and missed > self.misses:
+def _run_script(trial: Trial, script: Script, *, budget: bool = False) -> None:
+    """Run it over the student's TLB and on the bare machine."""
+    guest, paging = script.guest(), StudentTlb(trial.student)
+    yours, ours = (
+        trial.vm(guest, paging=paging, memory=MEMORY),
+        trial.vm(guest, monitor="none", memory=MEMORY),
+    )
+    for vm in (yours, ours):
+        script.tables.write(vm.memory)
+        trial.run(vm, exits=2_000)
+    seen = zip(script.reads, script.seen(yours.memory), script.seen(ours.memory), strict=True)
+    for (address, after), mine, right in seen:
+        if mine != right:
             raise Broken(
-                f"the guest's reads missed the TLB {missed} times; {self.misses} are enough: your TLB forgot "
-                "what it could have kept",
-                hint="global pages stay when CR3 is written, and INVLPG is about one page (APM2 5.5.2)",
+                f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB "
+                "still had the old translation",
+                hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
                 vm=yours,
             )
+    missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
+    if budget and missed > script.misses:
+        raise Broken(
+            f"the guest's reads missed the TLB {missed} times; {script.misses} are enough: your TLB forgot "
+            "what it could have kept",
+            hint="global pages stay when CR3 is written, and INVLPG is about one page (APM2 5.5.2)",
+            vm=yours,
+        )
 
 
 def _invlpg(trial: Trial) -> None:
-    script = Script(trial.rng)
+    script = Script(trial.rng, _PGE)
     for _ in range(4):
         page, entry = script.page(is_global=trial.rng.random() < 0.5)
         script.read(page, "at first", miss=True)
@@ -498,11 +444,11 @@ def _invlpg(trial: Trial) -> None:
     script.edit(entry, script.tables.frame() | ALL | G)
     script.invlpg(page)
     script.read(page, "after INVLPG of a global page", miss=True)
-    script.run(trial)
+    _run_script(trial, script)
 
 
 def _invlpg_large(trial: Trial) -> None:
-    script = Script(trial.rng)
+    script = Script(trial.rng, _PGE)
     base = script.tables.large()
     pages = [base + 0x1000 * each for each in trial.rng.sample(range(512, 1024), 4)]
     for page in pages:
@@ -511,11 +457,11 @@ def _invlpg_large(trial: Trial) -> None:
     script.invlpg(pages[0] + trial.rng.randrange(0x1000))
     for page in pages:
         script.read(page, "after INVLPG of another address in the same 4 MB page", miss=True)
-    script.run(trial)
+    _run_script(trial, script)
 
 
 def _new_space(trial: Trial) -> None:
-    script = Script(trial.rng, cr4=trial.rng.choice((0, _PGE)))
+    script = Script(trial.rng, trial.rng.choice((0, _PGE)))
     places = [script.page() for _ in range(4)]
     other = script.space()
     for page, _ in places:
@@ -534,11 +480,11 @@ def _new_space(trial: Trial) -> None:
     script.cr3(script.tables.root)
     for page, _ in places:
         script.read(page, "after MOV to CR3 with the value it had", miss=True)
-    script.run(trial)
+    _run_script(trial, script)
 
 
 def _keeps(trial: Trial) -> None:
-    script = Script(trial.rng)
+    script = Script(trial.rng, _PGE)
     shared = [script.page(is_global=True)[0] for _ in range(5)]
     own = [script.page() for _ in range(5)]
     for page in (*shared, *(page for page, _ in own)):
@@ -553,11 +499,11 @@ def _keeps(trial: Trial) -> None:
         script.invlpg(page)
     for number, (page, _) in enumerate(own):
         script.read(page, "after INVLPG", miss=number < 2)
-    script.run(trial, budget=True)
+    _run_script(trial, script, budget=True)
 
 
 def _global_off(trial: Trial) -> None:
-    script = Script(trial.rng)
+    script = Script(trial.rng, _PGE)
     places = [script.page(is_global=True) for _ in range(4)]
     for page, entry in places:
         script.read(page, "at first", miss=True)
@@ -566,7 +512,7 @@ def _global_off(trial: Trial) -> None:
     script.cr4(True)
     for page, _ in places:
         script.read(page, "after CR4.PGE was cleared and set", miss=True)
-    script.run(trial)
+    _run_script(trial, script)
 
 
 def _hidden_tlb(trial: Trial) -> None:
@@ -609,43 +555,6 @@ EXERCISES: Final = (
             "A refused access: 1, plus 2 for a write, plus 4 in ring 3. Not present: the same without 1.",
             "Ring 3 needs U/S, and R/W for a write. Ring 0 needs R/W for a write only while mmu.wp is 1.",
         ),
-        mistakes=(
-            Mistake(
-                "looks at the last entry alone",
-                broken=("rights", "hidden"),
-                hint="a right is there if every entry on the way grants it",
-                edits=(("rights = pde & pte", "rights = pte"),),
-            ),
-            Mistake(
-                "leaves P out of the error code",
-                broken=("rights", "hidden"),
-                hint="P is 1 where an entry was present",
-                edits=(("return mmu.page_fault(code | 1)", "return mmu.page_fault(code)"),),
-            ),
-            Mistake(
-                "takes ring 0 for free of R/W",
-                broken=("rights", "hidden"),
-                hint="CR0.WP binds ring 0",
-                edits=(
-                    (
-                        "if write and not rights & 2 and (user or mmu.wp):",
-                        "if write and not rights & 2 and user:",
-                    ),
-                ),
-            ),
-            Mistake(
-                "takes a 4 MiB page for a table",
-                broken=("large", "hidden"),
-                hint="the processor",
-                edits=(("if pde & 0x80:", "if False:"),),
-            ),
-            Mistake(
-                "walks on behind an absent directory entry",
-                broken=("absent", "entries", "hidden"),
-                hint="bit 0 of every entry",
-                edits=(("if not pde & 1:", "if not pde:"),),
-            ),
-        ),
     ),
     Exercise(
         "walk_pae",
@@ -681,32 +590,6 @@ EXERCISES: Final = (
             "Every fault of a fetch has I (0x10) in its error code, one for an absent page too.",
             "The order: present, reserved bits, then on to the next level; rights and NX at the very end.",
         ),
-        mistakes=(
-            Mistake(
-                "asks the pointers for rights",
-                broken=("small", "large", "rights", "no_execute", "reserved", "hidden"),
-                hint="a right is there",
-                edits=(("rights = 6", "rights = 6 & pointer"),),
-            ),
-            Mistake(
-                "leaves NX in the frame",
-                broken=("no_execute", "hidden"),
-                hint="no entry of 8 bytes",
-                edits=(("FRAME = 0xFF_FFFF_F000", "FRAME = ~0xFFF"),),
-            ),
-            Mistake(
-                "sets I for faults of NX alone",
-                broken=("no_execute", "hidden"),
-                hint="W, U and I",
-                edits=(("code = write * 2 | user * 4 | fetch * 16", "code = write * 2 | user * 4"),),
-            ),
-            Mistake(
-                "looks at reserved bits last",
-                broken=("reserved", "hidden"),
-                hint="before rights",
-                edits=(("if entry & RESERVED:", "if entry & RESERVED and not user and not write:"),),
-            ),
-        ),
     ),
     Exercise(
         "tlb",
@@ -734,48 +617,6 @@ EXERCISES: Final = (
             "Go through tlb.entries() and drop those that the guest has asked to be forgotten.",
             "An entry covers entry['page'] <= address < entry['page'] + entry['size'].",
             "MOV to CR3 leaves entries alone whose 'global' is true. INVLPG does not ask, nor does CR4.PGE.",
-        ),
-        mistakes=(
-            Mistake(
-                "forgets INVLPG",
-                broken=("invlpg", "large", "keeps", "hidden"),
-                hint="still had",
-                edits=(('if entry["page"] <= address < entry["page"] + entry["size"]:', "if False:"),),
-            ),
-            Mistake(
-                "compares 4 KiB pages",
-                broken=("large", "hidden"),
-                hint="in the same 4 MB page",
-                edits=(
-                    (
-                        'if entry["page"] <= address < entry["page"] + entry["size"]:',
-                        'if entry["page"] == address & ~0xFFF:',
-                    ),
-                ),
-            ),
-            Mistake(
-                "spares global pages from INVLPG",
-                broken=("invlpg", "hidden"),
-                hint="global",
-                edits=(
-                    (
-                        'if entry["page"] <= address < entry["page"] + entry["size"]:',
-                        'if not entry["global"] and 0 <= address - entry["page"] < entry["size"]:',
-                    ),
-                ),
-            ),
-            Mistake(
-                "drops everything at MOV to CR3",
-                broken=("keeps",),
-                hint="enough",
-                edits=(('if not entry["global"]:', "if True:"),),
-            ),
-            Mistake(
-                "leaves CR4 alone",
-                broken=("global_off", "hidden"),
-                hint="still had",
-                edits=(("if (old ^ new) & PGE:", "if False:"),),
-            ),
         ),
     ),
 )

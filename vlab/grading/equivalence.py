@@ -13,9 +13,11 @@ from typing import Final
 from vlab.grading.exercise import Broken
 from vlab.isa.control import EFlags
 from vlab.isa.state import CpuState, Segment, TableRegister
-from vlab.session import VM, Stop
+from vlab.session import VM, Stop, StopKind
 
 MOST_EXITS: Final = 2_000
+PATIENCE: Final = 5.0
+"""Seconds of wall time from one exit to the next after which a guest is given up."""
 _MOST_NAMED: Final = 2
 _TAIL: Final = 60
 
@@ -29,7 +31,10 @@ def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> N
     if not expected[-1][0].final:
         raise ValueError(f"ours: the guest does not end within {exits} exits on the reference monitor")
     for number, (stop, state) in enumerate(expected, 1):
-        mine = yours.step()
+        mine = yours.run(exits=1, timeout=PATIENCE)
+        if mine.kind is StopKind.TIMEOUT:
+            why = f"{_at(yours)}: after it the guest came to no other exit for {PATIENCE:g} s"
+            raise Broken(why, hint=hint, vm=yours)
         found = differences(yours.registers(), state)
         if found:
             raise Broken(f"{_at(yours)}: afterwards {_listed(found)}", hint=hint, vm=yours, exit=number)
