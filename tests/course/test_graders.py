@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -47,10 +48,12 @@ program `otter`: with ``python -c`` the directory at hand would be searched for 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     root = str(Path(__file__).parents[2])
+    # nbgrader starts `alembic` by its name, and this environment may not be active.
+    programs = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": root} | environment,
+        env=os.environ | {"PYTHONPATH": root, "PATH": programs} | environment,
         capture_output=True,
         text=True,
         timeout=600,

@@ -200,8 +200,8 @@ def test_a_grading_that_was_killed_goes_on_where_it_was(grade: Grade) -> None:
 @unix
 @pytest.mark.slow
 def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(grade: Grade) -> None:
-    hand_in(Path("in"), **{f"student{number}": HALF for number in range(8)})
-    process = _start({"CLASSROOM_SLEEP": "0.5"})
+    hand_in(Path("in"), **{f"student{number}": HALF for number in range(20)})
+    process = _start({"CLASSROOM_SLEEP": "1"})
     with process:
         _wait_for(2)
         os.killpg(process.pid, signal.SIGINT)
@@ -210,9 +210,9 @@ def test_ctrl_c_ends_in_one_line_that_says_how_to_go_on(grade: Grade) -> None:
     assert out == ""
     (line,) = err.splitlines()
     assert line.startswith("vlab grade: interrupted; ")
-    assert line.endswith(" of 8 are graded and kept in 'graded'. Run the same command to go on.")
+    assert line.endswith(" of 20 are graded and kept in 'graded'. Run the same command to go on.")
     done = len(results())
-    assert f"{8 - done} graded, {done} kept" in grade("in", "--workers", 2).out
+    assert f"{20 - done} graded, {done} kept" in grade("in", "--workers", 2).out
 
 
 def test_progress_is_a_line_now_and_then_where_there_is_no_terminal(
