@@ -110,7 +110,10 @@ def _asks(trial: Trial, function: str, finding: Finding, hint: str) -> None:
     """Ask the student about one form, and compare."""
     said = trial.student.call(function, runs_of(finding))
     if not isinstance(said, bool):
-        raise Broken(f"{function} gave {shorten(said)}, and it is to give True or False")
+        raise Broken(
+            f"{function} gave {shorten(said)}, and it is to give True or False",
+            hint="`and` and `or` give one of their operands, such as a text; bool(...) gives True or False.",
+        )
     right = finding.privileged if function == "privileged" else bool(finding.sensitive)
     if said != right:
         reason = f": it {finding.sensitive}" if function == "sensitive" and right else ""

@@ -285,7 +285,10 @@ _BOTH: Final = ("cli", "sti")
 def _flag_follows(trial: Trial) -> None:
     code = STI + _mixed(trial.rng, CLI, STI)
     _equivalent(
-        trial, code + leave(0), *_BOTH, hint="which bit the guest means, and where the monitor keeps it"
+        trial,
+        code + leave(0),
+        *_BOTH,
+        hint="which bit the guest means, and where the monitor keeps it; EIP moves behind the instruction",
     )
 
 
@@ -404,7 +407,8 @@ def _sleeps(trial: Trial) -> None:
 
 def _hlt_refused(trial: Trial) -> None:
     _equivalent(
-        trial, _in_ring_3(trial.rng, b"\xf4"), *_RETURNS, hint="HLT belongs to ring 0 (APM3, \"HLT\")"
+        trial, _in_ring_3(trial.rng, b"\xf4"), *_RETURNS,
+        hint="HLT belongs to ring 0 (APM3, \"HLT\"); this guest gets to ring 3 by your IRET",
     )  # fmt: skip
 
 
@@ -437,11 +441,15 @@ def _returns_outside(trial: Trial) -> None:
 
 
 def _whole_guest(trial: Trial) -> None:
-    """The bundled guest `rings`, with all six functions where the cell has them."""
+    """The bundled guest `rings`, with the student's HLT and IRET."""
     vm = yours(trial, "rings", *_RETURNS)
     stop = trial.run(vm)
     if stop.exit_code != 0:
-        raise Broken(f"the guest 'rings' ended with '{stop.story.splitlines()[0]}'", vm=vm)
+        raise Broken(
+            f"the guest 'rings' ended with '{stop.story.splitlines()[0]}'",
+            hint="its kernel goes to ring 3 and comes back ten times: by IRET, and in ring 3 HLT is refused",
+            vm=vm,
+        )
 
 
 # --- the exercises ------------------------------------------------------------------------------------------

@@ -64,7 +64,10 @@ class Mmu(Facade):
         size, memory = self._size, self._paging.bytes
         if not isinstance(address, int) or not 0 <= address <= memory - size or address % size:
             shown = hex(address) if isinstance(address, int) else repr(address)
-            raise ValueError(f"address: no entry of {size} bytes can be at {shown}")
+            raise ValueError(
+                f"address: no entry of {size} bytes can be at {shown}; the address in an entry or in CR3 is "
+                "what is left when its flags are masked off"
+            )
         self.reads.append(address)
         return self._paging.read_guest(address, size)
 
@@ -179,7 +182,7 @@ def _hint(yours: int | Fault, right: Translation | Fault, access: Access) -> str
     if isinstance(right, Fault) and not right.error_code & 1:
         return "bit 0 of every entry on the way has to be 1"
     if access.fetch and isinstance(right, Fault):
-        return "NX in any entry of the way forbids the fetch (APM2 5.6.1)"
+        return "NX in any entry of the way forbids the fetch (APM2 5.6)"
     if isinstance(right, Fault) or isinstance(yours, Fault):
         return "a right is there if every entry on the way grants it; CR0.WP binds ring 0 (APM2 5.6)"
     return "which bits of the entry are the frame, and which bits of the address are the offset"
@@ -426,7 +429,7 @@ def _run_script(trial: Trial, script: Script, *, budget: bool = False) -> None:
         raise Broken(
             f"the guest's reads missed the TLB {missed} times; {script.misses} are enough: your TLB forgot "
             "what it could have kept",
-            hint="global pages stay when CR3 is written, and INVLPG is about one page (APM2 5.5.2)",
+            hint="global pages stay when CR3 is written, and INVLPG is about one page (APM2 5.5)",
             vm=yours,
         )
 

@@ -112,7 +112,7 @@ MISTAKES: Final[dict[str, tuple[Mistake, ...]]] = {
             "leaves CR4 alone",
             broken=("global_off", "hidden"),
             hint="still had",
-            edits=(("if (old ^ new) & PGE:", "if False:"),),
+            edits=(("if (old ^ new) & (PGE | PSE):", "if False:"),),
         ),
     ),
 }

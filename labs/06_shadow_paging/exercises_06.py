@@ -162,7 +162,10 @@ class Miss(Facade):
         """Have the shadow map the page, where the guest's tables have it, with these rights."""
         result = self._found.result
         if isinstance(result, Fault):
-            raise ValueError("map: the guest's tables do not allow the access, so there is no page to map")
+            raise ValueError(
+                "map: the guest's tables do not allow the access, so there is no page to map; after "
+                "miss.reflect(...) the miss is answered"
+            )
         self.answer = Fill(
             result.physical & ~0xFFF, _truth("writable", writable), _truth("user", user),
             _truth("executable", executable),
@@ -427,7 +430,8 @@ def _follow(trial: Trial, script: Script, *, budget: bool = False) -> None:
                 f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: the shadow "
                 f"still had what "
                 "the guest's tables said before",
-                hint="a shadow entry is made from every table on the way to the page, the directory too",
+                hint="at table_write, what was made from the table has to go; an entry is made from every "
+                "table on the way to the page, the directory too",
                 vm=yours,
             )
     missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)

@@ -79,6 +79,7 @@ def test_a_check_names_what_is_not_written(progress: Progress) -> None:
 def test_a_check_shows_where_a_guest_went_wrong_with_its_trace(progress: Progress) -> None:
     report = made(progress, STUCK).check("interrupt-flag")
     assert "(`sti`): afterwards RIP is" in report.table.words()
+    assert "  waits  0/1  all of that on guests that you have not seen" in report.table.words()
     trace = report.trace("follows")
     assert isinstance(trace, TraceFile)
     assert trace.metadata["monitor"] == "trap-emulate"
