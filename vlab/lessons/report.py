@@ -41,9 +41,8 @@ class ReportTable(View):
         """Tell the marks, and why some are missing."""
         lines = [f"{self.title}: {self.earned:g} of {self.points:g} marks"]
         for each in self.mark.invariants:
-            lines.append(
-                f"  {'holds ' if each.holds else 'broken'} {each.earned:g}/{each.points:g}  {each.says}"
-            )
+            verdict = "holds" if each.holds else "waits" if each.waits else "broken"
+            lines.append(f"  {verdict:6} {each.earned:g}/{each.points:g}  {each.says}")
             lines += [
                 f"         {text}" for text in (each.why, each.hint and f"look at: {each.hint}") if text
             ]
