@@ -170,7 +170,7 @@ class SystemRegisters:
             cpu.begin_shadow()
 
     def invalidate(self, operands: Operands) -> None:
-        """INVLPG (APM2 5.5.2)."""
+        """INVLPG (APM2 5.5)."""
         operands.need_ring_0()
         self._paging.space.invalidate(operands.linear(operands.instruction.operands[0]))
 

@@ -199,9 +199,9 @@ class FilledPaging(ShadowPaging):
         )
 
     def invalidate(self, linear: int) -> None:
-        """INVLPG of an address (APM2 5.5.2)."""
+        """INVLPG of an address (APM2 5.5)."""
         self.space.drop(linear)
 
     def switch(self, before: PagingControls, after: PagingControls) -> None:
-        """CR3 was written, or another register that translation depends on (APM2 5.5.2)."""
+        """CR3 was written, or another register that translation depends on (APM2 5.5)."""
         self.space.drop_all()

@@ -80,7 +80,7 @@ class VirtualRegisters:
         return bool(changed)
 
     def write_cr3(self, value: int) -> bool:
-        """MOV to CR3: always a flush (APM2 5.5.2)."""
+        """MOV to CR3: always a flush (APM2 5.5)."""
         if self.efer & _LMA:
             if value >> _PHYSICAL_BITS:
                 raise _refuse(f"bits 63:{_PHYSICAL_BITS} of CR3 must be 0 in long mode")

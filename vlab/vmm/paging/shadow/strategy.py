@@ -273,7 +273,7 @@ class ShadowPaging:
         return core.mmu.translate(linear, core.paging, write=write, user=user)
 
     def _invalidate(self, address: int) -> Verdict:
-        """INVLPG (APM2 5.5.2)."""
+        """INVLPG (APM2 5.5)."""
         self._processor.advance(self._instruction().length)
         self.space.invalidate(address)
         if self.space.stale:

@@ -149,7 +149,7 @@ class Watch:
     # --- comparing --------------------------------------------------------------------------------------
 
     def flush(self, *, everything: bool) -> None:
-        """Bring the free tables in step: the guest wants its changes to be seen (APM2 5.5.2).
+        """Bring the free tables in step: the guest wants its changes to be seen (APM2 5.5).
 
         everything: the protected ones too.
         """
