@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Final
+from typing import ClassVar, Final
 
 from vlab.grading.equivalence import follow
 from vlab.grading.exercise import Broken, Exercise, Invariant
@@ -192,6 +192,8 @@ class WithStudent(Reflecting):
     """The same with the student's handler."""
 
     student: Student
+    followed: ClassVar[bool] = False
+    """Whether all of the state is compared after each exit: then what is wrong with RIP is told at once."""
 
     def handle(self, exit_: HardwareExit) -> Verdict:
         """Ask the student, and check what comes back before anything is done."""
@@ -202,6 +204,11 @@ class WithStudent(Reflecting):
         vmcb, registers, host = Vmcb(self), Registers(self), Host(self)
         self.student.call("handle", vmcb, registers, host)
         if vmcb.rip != vmcb.before:
+            if self.followed and not vmcb.nrip:
+                raise Broken(
+                    f"a fault at {vmcb.before:#x}: your handler set RIP to {vmcb.rip:#x}, and it has to stay",
+                    hint="nRIP is 0 for a fault: the guest's handler gets the address of the instruction.",
+                )
             if vmcb.rip == vmcb.nrip:
                 self.processor.skip(vmcb.length)
             else:
@@ -222,9 +229,10 @@ class WithStudent(Reflecting):
         return event_of(raw, self.processor)
 
 
-def yours(trial: Trial, guest: bytes | str, memory: str = "2M") -> VM:
+def yours(trial: Trial, guest: bytes | str, memory: str = "2M", *, followed: bool = False) -> VM:
     """Make the guest under the monitor with the student's handler in it."""
-    return trial.vm(guest, monitor=type("Yours", (WithStudent,), {"student": trial.student}), memory=memory)
+    monitor = type("Yours", (WithStudent,), {"student": trial.student, "followed": followed})
+    return trial.vm(guest, monitor=monitor, memory=memory)
 
 
 def ours(trial: Trial, guest: bytes | str, memory: str = "2M") -> VM:
@@ -401,7 +409,8 @@ def moves_msrs(trial: Trial) -> None:
     guest = uses_msrs(trial.rng)
     follow(
         yours(trial, guest), ours(trial, guest), exits=40,
-        hint="EXITINFO1 is 1 for WRMSR. The number is in ECX, the value in EDX (high half) and EAX.",
+        hint="EXITINFO1 is 1 for WRMSR. The number is in ECX, the value in EDX (high half) and EAX: "
+        "32 bits in each, and the rest of RDX and RAX is 0 after RDMSR.",
     )  # fmt: skip
 
 
@@ -418,9 +427,10 @@ def reflects(trial: Trial) -> None:
     """Exceptions with their error codes."""
     guest = faults(trial.rng)
     follow(
-        yours(trial, guest), ours(trial, guest), exits=80,
+        yours(trial, guest, followed=True), ours(trial, guest), exits=80,
         hint="The vector is EXITCODE - 0x40, the error code EXITINFO1. Only some exceptions push one. "
-        "For #PF the address is in EXITINFO2, and whoever injects it sets CR2.",
+        "For #PF the address is in EXITINFO2, and whoever injects it sets CR2. "
+        "RIP stays at a fault; INT3 alone has an nRIP to go on at.",
     )  # fmt: skip
 
 
@@ -465,7 +475,7 @@ MUST: Final = {
         "INTR": "an interrupt of the host's would go to the guest's handler",
         "NMI": "an NMI of the host's would go to the guest's handler",
         "VINTR": "the monitor would not hear when the guest can take an interrupt",
-        "HLT": "a guest that sleeps would stop the host's processor",
+        "HLT": "a guest that sleeps would put the host's processor to sleep",
         "IOIO": "the guest would drive the host's chips",
         "MSR": "the guest would write the host's MSRs",
         "SHUTDOWN": "a triple fault of the guest would shut the host down",

@@ -21,6 +21,7 @@ from vlab.grading.student import Student
 from vlab.grading.trial import Trial
 from vlab.guests.programs import SPIN, image64, leave
 from vlab.isa.paging import Access, Fault, translate, walk
+from vlab.isa.vectors import PageFaultError
 from vlab.machine.machine import Machine
 from vlab.machine.memory import LARGE_PAGE, PAGE
 from vlab.session import VM
@@ -503,10 +504,11 @@ class StudentNested(NestedPaging):
                 raise Broken(
                     f"the guest wanted to {what} guest-physical {exit_.gpa:#x}, which is "
                     f"{region.backing.value}, and your "
-                    f"tables did not let it: the processor reports {exit_.code & 0x1F:#x}",
+                    f"tables did not let it: the error code is {PageFaultError(exit_.code & 0x1F)!r}",
                     hint=(
                         "every nested access counts as one of ring 3 (APM2 15.25.5), and every page has "
-                        "to be there"
+                        "to be there. With P in the error code an entry on the way forbids it; without, "
+                        "one is missing"
                     ),
                     vm=self.vm,
                 )
@@ -525,7 +527,11 @@ def _runs_alike(trial: Trial, guest: str | bytes, memory: str, *, frames: bool =
             raise Broken(f"the guest stopped with '{stops[0].story.splitlines()[0]}'", vm=yours)
         mine, right = (vm.exits.by_reason().to_dict() for vm in (yours, ours))
         if mine != right:
-            raise Broken(f"the guest's exits were {mine}, and {right} are right", vm=yours)
+            raise Broken(
+                f"the guest's exits were {mine}, and {right} are right",
+                hint="NPF is an exit of nested paging: here, a write to a page without R/W, such as firmware",
+                vm=yours,
+            )
         if yours.console.data != ours.console.data:
             raise Broken(f"the guest wrote {yours.console.text[-60:]!r} to its console", vm=yours)
         if yours.state_hash() != ours.state_hash():

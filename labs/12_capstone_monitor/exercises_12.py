@@ -267,7 +267,9 @@ class Session:
         missing = [name for name in _NEEDED if not chosen & getattr(InterceptMisc1, name).mask]
         if missing:
             raise Broken(
-                f"the VMCB does not intercept {', '.join(missing)}", hint="See vmcb.intercept_misc1."
+                f"the VMCB does not intercept {', '.join(missing)}",
+                hint=f"Add InterceptMisc1.{missing[0]}.mask to vmcb.intercept_misc1: this monitor needs "
+                f"{' '.join(_NEEDED)} from the first VMRUN on.",
             )
 
     def _length(self, code: int) -> int:
@@ -752,7 +754,10 @@ def serves_cpuid_and_msrs(trial: Trial) -> None:
 
 def says_hello(trial: Trial) -> None:
     """A boot sector and the firmware, in real mode."""
-    _alike(trial, "hello", hint="Firmware talks to many ports, and sleeps once.", memory="16M")
+    _alike(
+        trial, "hello", memory="16M",
+        hint="Firmware talks to many ports, uses CPUID, an MSR and HLT, and keeps interrupts waiting.",
+    )  # fmt: skip
 
 
 def wakes(trial: Trial) -> None:
@@ -831,7 +836,7 @@ EXERCISES: Final = (
         invariants=(
             Invariant("starts", 1, "stage 1: VMRUN takes the VMCB, and a guest ends itself", starts),
             Invariant("ports", 3, "stage 1: IN and OUT reach the chips, in all sizes", serves_ports),
-            Invariant("hello", 2, "stage 1: a boot sector says hello in real mode", says_hello),
+            Invariant("hello", 2, "stage 2: a boot sector says hello in real mode", says_hello),
             Invariant("cpuid", 2, "stage 2: CPUID and MSRs are the virtual CPU's", serves_cpuid_and_msrs),
             Invariant("timer", 3, "stage 2: a guest that sleeps is woken by its timer", wakes),
             Invariant(

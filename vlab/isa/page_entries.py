@@ -77,7 +77,8 @@ class LegacyPte(_Mapping, width=32, reference="APM2 5.2.2, figure 5-6"):
 class PaePdpe(PageEntry, width=64, reference="APM2 5.2.3, figure 5-10"):
     """One of the four page-directory-pointer entries of PAE paging; it carries no protection.
 
-    Read on demand like any other entry, as AMD processors do in SVM guest mode (APM2 15.25, "Legacy PAE Mode"), not at MOV CR3.
+    Read on demand like any other entry, as AMD processors do in SVM guest mode (APM2 15.25, "Legacy PAE
+    Mode"), not at MOV CR3.
     """
 
     AVL = bits(9, 11, "free for software")
