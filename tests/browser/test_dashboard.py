@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from tests.browser.notebooks import CELL_COUNT, Browser
 
 CELLS = ("import vlab\nvm = vlab.VM('wren')\nvm", "vm.run(until='$ ', timeout=60); print('there')")
@@ -36,6 +38,7 @@ def test_a_vm_is_run_stepped_and_taken_back_with_buttons(browser: Browser) -> No
         view.get_by_role("button", name="Run").click()
         view.locator(".vlab-dashboard-state", has_text="running").wait_for()
         view.locator(".xterm-screen").click()
+        expect(view.locator(".xterm-helper-textarea")).to_be_focused()
         page.keyboard.type("echo ddxx\n")
         page.wait_for_function(
             "document.querySelector('.xterm-rows').innerText.replaceAll('\\u00a0', ' ')"

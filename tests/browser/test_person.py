@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 from tests.browser.notebooks import Browser, Notebook
 
 FIRST = (
@@ -64,6 +66,7 @@ def test_a_persons_first_hour(browser: Browser, tmp_path: Path) -> None:
         dashboard.get_by_role("button", name="Run").click()
         dashboard.locator(".vlab-dashboard-state", has_text="running").wait_for()
         dashboard.locator(".xterm-screen").click()
+        expect(dashboard.locator(".xterm-helper-textarea")).to_be_focused()
         page.keyboard.type("ls\n")
         page.wait_for_function(f"() => /ls\\s[^]*selftest[^]*\\$ $/.test({CONSOLE}.trimEnd() + ' ')")
         dashboard.get_by_role("button", name="Pause").click()

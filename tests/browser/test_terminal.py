@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from playwright.sync_api import expect
+
 from tests.browser.notebooks import Browser, Notebook
 
 ROWS = ".jp-OutputArea .xterm-rows"
@@ -32,6 +34,7 @@ def test_a_shell_is_used_through_the_terminal(browser: Browser) -> None:
         view.locator(".vlab-console-state", has_text="running").wait_for()
 
         view.locator(".xterm-screen").click()
+        expect(view.locator(".xterm-helper-textarea")).to_be_focused()
         page.keyboard.type("echo dd aa bb", delay=20)
         page.keyboard.press("Enter")
         wait_for_text(notebook, "\ndd aa bb")

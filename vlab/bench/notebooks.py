@@ -26,6 +26,8 @@ SCREENS: Final = os.environ.get("VLAB_SCREENS")
 """A folder for pictures of what was seen."""
 _REPOSITORY: Final = Path(__file__).parents[2]
 _QUIET = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+_NO_BUILD = {"buildCheck": False, "buildAvailable": False}
+"""Each page would otherwise have the server look, with Node.js, whether JupyterLab is to be built anew."""
 ARGUMENTS: Final = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--force-device-scale-factor=1",
@@ -94,6 +96,9 @@ class Server:
         settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
         settings.mkdir(parents=True)
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(_QUIET))
+        pages = folder / "config" / "labconfig"
+        pages.mkdir(parents=True)
+        (pages / "page_config.json").write_text(json.dumps(_NO_BUILD))
         (folder / "notebooks").mkdir()
         extensions = folder / "share" / "labextensions"  # the checkout's own comes before an installed one
         extensions.mkdir(parents=True)
