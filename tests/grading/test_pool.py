@@ -113,8 +113,8 @@ def test_workers_are_replaced_when_they_grow_old(monkeypatch: pytest.MonkeyPatch
     started = []
     start = pool._start
 
-    def counted() -> pool._Worker:
-        started.append(start())
+    def counted(place: int) -> pool._Worker:
+        started.append(start(place))
         return started[-1]
 
     monkeypatch.setattr(pool, "_start", counted)
