@@ -28,6 +28,6 @@ def test_a_wheel_as_hatchling_makes_it_holds_no_source_of_a_lesson() -> None:
     wheel = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not here")
     inside = {each.distribution_path for each in wheel.WheelBuilder(str(ROOT)).recurse_included_files()}
     for lesson in lessons(ROOT / "labs"):
-        if lesson.exercises_module.exists():
-            assert f"vlab/labs/{lesson.name}/{lesson.exercises_module.name}" in inside
-    assert not [path for path in inside if path.endswith("lesson.md")]
+        for module in lesson.modules:
+            assert f"vlab/labs/{lesson.name}/{module.name}" in inside
+    assert not [path for path in inside if path.endswith("lesson.md") or "/mistakes_" in path]

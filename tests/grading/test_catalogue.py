@@ -66,7 +66,7 @@ def test_two_lessons_with_one_number_are_told(labs: Path) -> None:
 def test_exercises_are_loaded_once_under_a_name_that_other_processes_can_import_by(labs: Path) -> None:
     (exercise,) = find("01", labs).exercises()
     assert exercise.ident == "one"
-    assert (exercise,) == sys.modules["vlab_exercises_01"].EXERCISES
+    assert (exercise,) == sys.modules["exercises_01"].EXERCISES
     assert find("01", labs).exercises() == (exercise,)
     assert pickle.loads(pickle.dumps(exercise.invariants[0].holds)) is exercise.invariants[0].holds
 
@@ -96,7 +96,7 @@ def test_exercises_of_another_directory_take_the_place_of_those_before(labs: Pat
 def test_exercises_that_cannot_be_loaded_are_told_with_their_file(labs: Path, text: str, told: str) -> None:
     path = labs / "01_rings" / "exercises_01.py"
     path.write_text(text)
-    sys.modules.pop("vlab_exercises_01", None)
+    sys.modules.pop("exercises_01", None)
     with pytest.raises(UnusableInput) as caught:
         find("01", labs).exercises()
     assert told in str(caught.value)
@@ -128,3 +128,33 @@ def test_installed_lessons_go_before_those_beside_the_package(
     assert labs_directory() == tmp_path / "labs"
     (package / "labs").mkdir()
     assert labs_directory() == package / "labs"
+
+
+def test_exercises_import_what_is_beside_them_and_from_their_own_directory(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        place = tmp_path / name / "01_pages"
+        place.mkdir(parents=True)
+        (place / "lesson.md").write_text("x")
+        (place / "machine_01.py").write_text(f"TITLE = {name!r}\n")
+        (place / "exercises_01.py").write_text(
+            "from machine_01 import TITLE\nfrom vlab.grading.exercise import Exercise\n"
+            "EXERCISES = (Exercise('e', TITLE, (), ()),)\n"
+        )
+        (place / "mistakes_01.py").write_text("MISTAKES = {}\n")
+    for name in ("one", "other", "one"):
+        files = find("01", tmp_path / name)
+        assert [each.title for each in files.exercises()] == [name]
+        assert [each.name for each in files.modules] == ["exercises_01.py", "machine_01.py"]
+    assert str(files.directory) not in sys.path
+
+
+def test_a_mistake_in_what_is_beside_the_exercises_is_placed_there(tmp_path: Path) -> None:
+    place = tmp_path / "01_pages"
+    place.mkdir()
+    (place / "lesson.md").write_text("x")
+    (place / "machine_01.py").write_text("\n1 / 0\n")
+    (place / "exercises_01.py").write_text("import machine_01\n")
+    with pytest.raises(
+        UnusableInput, match=r"machine_01\.py:2: ZeroDivisionError: division by zero; correct"
+    ):
+        find("01", tmp_path).exercises()

@@ -52,6 +52,5 @@ def files(lessons: Sequence[Lesson]) -> Iterator[tuple[str, str]]:
         name = lesson.files.name
         yield f"source/{name}/{name}.ipynb", to_text(build(lesson, "nbgrader"))
         yield f"labs/{name}/{name}.ipynb", to_text(build(lesson, "student"))
-        module = lesson.files.exercises_module
-        if module.exists():
+        for module in lesson.files.modules:
             yield f"labs/{name}/{module.name}", module.read_text(encoding="utf-8")

@@ -36,8 +36,7 @@ def files(lesson: Lesson, requirement: str | None, secret: str | None = None) ->
     yield f"student/{name}.ipynb", notebook
     yield "autograder/otter_config.json", json.dumps(_config(lesson), indent=2) + "\n"
     yield f"autograder/labs/{name}/{name}.ipynb", notebook
-    module = lesson.files.exercises_module
-    if module.exists():
+    for module in lesson.files.modules:
         yield f"autograder/labs/{name}/{module.name}", module.read_text(encoding="utf-8")
     for exercise in lesson.exercises:
         yield f"autograder/tests/{exercise.ident}.py", test_of(exercise)

@@ -135,8 +135,7 @@ def _engines() -> dict[str, str]:
     """Give the version of what marks each lesson: vlab's, and the exercises' own."""
     found = {}
     for each in lessons():
-        module = each.exercises_module
-        own = hashlib.sha256(module.read_bytes() if module.exists() else b"").hexdigest()
+        own = hashlib.sha256(b"".join(module.read_bytes() for module in each.modules)).hexdigest()
         found[each.id] = f"{__version__}/{own[:12]}"
     return found
 

@@ -6,7 +6,7 @@ variable ``VLAB_LABS`` names another directory, for lessons of your own.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import sys
@@ -53,6 +53,12 @@ class LessonFiles:
         return self.directory / f"mistakes_{self.id}.py"
 
     @property
+    def modules(self) -> tuple[Path, ...]:
+        """The files of the exercises: ``exercises_NN.py``, and what it imports from beside it."""
+        found = sorted(self.directory.glob(f"*_{self.id}.py"))
+        return tuple(each for each in found if each != self.mistakes_module)
+
+    @property
     def notebook(self) -> Path:
         """The student edition."""
         return self.directory / f"{self.name}.ipynb"
@@ -63,11 +69,12 @@ class LessonFiles:
         return self.name.partition("_")[2].replace("_", " ").capitalize()
 
     def module(self) -> ModuleType:
-        """Load the exercises' module, under a name that is the same in each process.
+        """Load the exercises' module, under its file's name.
 
-        Raises UnusableInput when it is not there or cannot be loaded.
+        It can import, at its top, files beside it whose names end in the number. Raises UnusableInput
+        when it is not there or cannot be loaded.
         """
-        return _load(f"vlab_exercises_{self.id}", self.exercises_module)
+        return _load(self.exercises_module)
 
     def exercises(self) -> tuple[Exercise, ...]:
         """Give the lesson's exercises in their order, with the typical mistakes where those are there.
@@ -92,7 +99,7 @@ class LessonFiles:
     def _with_mistakes(self, exercises: tuple[Exercise, ...]) -> tuple[Exercise, ...]:
         if not self.mistakes_module.exists():
             return exercises
-        module = _load(f"vlab_mistakes_{self.id}", self.mistakes_module)
+        module = _load(self.mistakes_module)
         found: object = getattr(module, "MISTAKES", None)
         known = [each.ident for each in exercises]
         if not isinstance(found, dict) or not set(found) <= set(known):
@@ -154,29 +161,34 @@ def find(lesson: str, directory: Path | None = None) -> LessonFiles:
     )
 
 
-def _load(name: str, path: Path) -> ModuleType:
-    """Load a module from its file once; it is loaded anew when another file takes its name."""
-    loaded = sys.modules.get(name)
+def _load(path: Path) -> ModuleType:
+    """Load a module from its file once; anew when another directory has a file of that name."""
+    loaded = sys.modules.get(path.stem)
     if loaded is not None and loaded.__file__ == str(path):
         return loaded
-    return _execute(name, path)
-
-
-def _execute(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.exists():
+    if not path.exists():
         raise UnusableInput(f"lesson: there is no '{path}'; check the path")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    for each in path.parent.glob(f"*{path.stem[-3:]}.py"):
+        other = sys.modules.get(each.stem)
+        if other is not None and other.__file__ != str(each):
+            del sys.modules[each.stem]
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(path.stem)
     except Exception as error:
-        del sys.modules[name]
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        line = (
-            f"{path}:{place.tb_lineno}" if place and place.tb_frame.f_code.co_filename == str(path) else path
-        )
-        raise UnusableInput(f"{line}: {type(error).__name__}: {error}; correct the exercises") from error
-    return module
+        what = f"{type(error).__name__}: {error}"
+        raise UnusableInput(f"{_place(error, path)}: {what}; correct the exercises") from error
+    finally:
+        sys.path.remove(str(path.parent))
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """Say where in the lesson's own files an exception came from, or was let through."""
+    found, frame = str(path), error.__traceback__
+    while frame is not None:
+        code = frame.tb_frame.f_code.co_filename
+        if Path(code).parent == path.parent:
+            found = f"{code}:{frame.tb_lineno}"
+        frame = frame.tb_next
+    return found
