@@ -8,19 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.docs_site.pages import DOCUMENTS, ROOT, text_of
 from vlab.cli import cli
-
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = (
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
-)
-
-
-def text_of(document: str) -> str:
-    return (ROOT / document).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

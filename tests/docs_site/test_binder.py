@@ -20,7 +20,6 @@ from tests.docs_site.pages import ROOT, blocks, text_of
 BINDER = ROOT / "binder"
 MOST_MEMORY = 2 << 30
 PIN = re.compile(r"^      - ([A-Za-z0-9._-]+)==([A-Za-z0-9.+!]+)$", re.MULTILINE)
-README_SESSION = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def environment() -> str:
@@ -162,22 +161,10 @@ def call(*line: str, cwd: Path | None = None, timeout: float = 900) -> str:
 
 
 def lesson(folder: Path) -> Path:
-    """Give lesson 00, or the README's first session as a notebook, in a folder of its own."""
-    found = sorted((ROOT / "labs").glob("00_*/*.ipynb"))
-    if found:
-        shutil.copytree(found[0].parent, folder / found[0].parent.name)
-        return folder / found[0].parent.name / found[0].name
-    session = README_SESSION.search(text_of("README.md"))
-    assert session is not None
-    cell = {
-        "cell_type": "code", "id": "one", "metadata": {}, "outputs": [], "execution_count": None,
-        "source": session[1],
-    }  # fmt: skip
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    content = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
-    notebook = folder / "00.ipynb"
-    notebook.write_text(json.dumps(content))
-    return notebook
+    """Give lesson 00, in a folder of its own."""
+    (found,) = (ROOT / "labs").glob("00_*/*.ipynb")
+    shutil.copytree(found.parent, folder / found.parent.name)
+    return folder / found.parent.name / found.name
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_is_told_with_what_to_do(
     def full(_file: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vlab.grading.journal.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(
         UnusableInput, match=r"cannot be written \(No space left on device\); make room, and run"
     ):

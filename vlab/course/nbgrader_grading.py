@@ -19,7 +19,8 @@ from vlab.course.marks import as_html, labs_in, mark_answers
 from vlab.course.solutions import unsolved
 from vlab.errors import UnusableInput
 from vlab.grading.batch import Secret
-from vlab.grading.repair import MOST_BYTES, answer_key, marker_of, repair
+from vlab.grading.first_line import marker_of
+from vlab.grading.repair import MOST_BYTES, answer_key, repair
 
 __all__ = ["RepairingExporter", "clear_solutions", "mark_exercises"]
 

@@ -122,7 +122,7 @@ def _name(text: str, begin: int, end: int) -> str | None:
         node = inner
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.append(node.name)
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or names:
+    if names:
         return ".".join(names)
     return next(_defined(node, begin, end), None)
 

@@ -12,7 +12,7 @@ from vlab.course.solutions import Unbalanced, blocks, has_solution, unsolved
 from vlab.errors import UnusableInput
 from vlab.grading.catalogue import LessonFiles
 from vlab.grading.exercise import Exercise
-from vlab.grading.repair import marker_of
+from vlab.grading.first_line import marker, marker_of
 
 __all__ = ["Cell", "Lesson", "LessonProblems", "Role", "read"]
 
@@ -169,9 +169,9 @@ class _Reading:
     def _role(self, kind: str, text: str, tags: Sequence[str]) -> tuple[Role, str]:
         if kind != "code":
             return "prose", ""
-        marker = marker_of(text)
-        if "exercise" in tags or marker is not None:
-            return "exercise", marker or ""
+        exercise = marker_of(text)
+        if "exercise" in tags or exercise is not None:
+            return "exercise", exercise or ""
         if "check" in tags or "lab.check(" in text:
             match = _CHECK.fullmatch(text)
             return "check", match[2] if match else ""
@@ -200,7 +200,7 @@ class _Reading:
         first = cell.text.split("\n")[0]
         if "exercise" not in cell.tags:
             self.complain(cell.line, f"{first!r} stands in a cell without the tag exercise; add the tag")
-        if not cell.name or first != f"# exercise: {cell.name}" or not _IDENT.fullmatch(cell.name):
+        if not cell.name or first != marker(cell.name) or not _IDENT.fullmatch(cell.name):
             self.complain(cell.line, f"an exercise cell begins with '# exercise: ID', not with {first!r}")
             return
         try:

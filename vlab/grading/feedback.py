@@ -14,8 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
-from vlab.errors import UnusableInput
-from vlab.grading.export.numbers import number, total, write_text
+from vlab.grading.export.numbers import number, totals, write_bytes, write_text
 from vlab.grading.handed_in import visible
 from vlab.grading.journal import Graded
 from vlab.grading.result import ExerciseMark, InvariantMark
@@ -65,14 +64,13 @@ def write(directory: Path, results: Iterable[Graded]) -> None:
             text, beside = page(each, stem)
             write_text(directory / f"{stem}.html", text)
             for name, content in beside.items():
-                _write_bytes(directory / name, content)
+                write_bytes(directory / name, content)
 
 
 def page(graded: Graded, stem: str) -> tuple[str, dict[str, bytes]]:
     """Give a page, and the files that go beside it by name. stem: of the page's own name."""
     beside: dict[str, bytes] = {}
-    earned = total(one.earned for mark in graded.exercises for one in mark.invariants)
-    points = total(one.points for mark in graded.exercises for one in mark.invariants)
+    points, earned = totals(graded.exercises)
     title = f"Lesson {graded.lesson}: {graded.student}" if graded.lesson else graded.student
     body = [
         f"<h1>{_text(title)}</h1>",
@@ -135,7 +133,7 @@ def _sentence(text: str) -> str:
 
 
 def _exercise(mark: ExerciseMark, cell: str, place: int, stem: str, beside: dict[str, bytes]) -> list[str]:
-    earned, points = (total(getattr(one, name) for one in mark.invariants) for name in ("earned", "points"))
+    points, earned = totals([mark])
     rows = [
         _row(each, _trace(each, f"{stem}-{safe_name(mark.ident)}-{safe_name(each.name)}.vlabtrace", beside))
         for each in mark.invariants
@@ -193,10 +191,3 @@ def _cell(source: str, marked: set[int]) -> str:
         else:
             lines.append(f"<span>{inside}</span>")
     return f'<pre tabindex="0" aria-label="Your cell"><code>{"".join(lines)}</code></pre>'
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise UnusableInput(f"'{path}' cannot be written: {error.strerror}; name another place") from error

@@ -9,7 +9,6 @@ same.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import IO, Any, Final, Self
 from vlab.errors import UnusableInput
 from vlab.grading.result import ExerciseMark
 from vlab.grading.submission import safe_name
+from vlab.trace.atomic import replacing
 
 __all__ = ["FORMAT", "Graded", "Journal", "Results", "Stamp"]
 
@@ -66,10 +66,6 @@ class Graded:
 
     def to_json(self, *, traces: bool = True) -> dict[str, Any]:
         """Give it as JSON's types, with the traces or without."""
-        exercises = [each.to_json() for each in self.exercises]
-        if not traces:
-            for invariant in (each for exercise in exercises for each in exercise["invariants"]):
-                del invariant["trace"]
         return {
             "format": FORMAT,
             "student": self.student,
@@ -85,7 +81,7 @@ class Graded:
             "notes": list(self.notes),
             "seconds": self.seconds,
             "cells": dict(self.cells),
-            "exercises": exercises,
+            "exercises": [each.to_json(traces=traces) for each in self.exercises],
         }
 
     @classmethod
@@ -156,15 +152,11 @@ class Journal:
     def write(self, graded: Graded) -> None:
         """Keep a result: from here on no crash can lose it. Raises UnusableInput when there is no room."""
         path = self.path(graded.student, graded.lesson)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         text = json.dumps(graded.to_json(), ensure_ascii=False, allow_nan=False, indent=1)
         try:
             path.parent.mkdir(exist_ok=True)
-            with beside.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            with replacing(path) as stream:
+                stream.write(text.encode("utf-8"))
         except OSError as error:
             raise UnusableInput(
                 f"out: '{path}' cannot be written ({error.strerror}); make room, and run the command again"

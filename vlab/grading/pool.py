@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Final
@@ -68,11 +68,13 @@ def mark_all(
                     yield outcome
             for worker in [each for each in at_work if each.lost(patience)]:
                 at_work.remove(worker)
-                task, why = worker.end()
+                worker.end()
+                task = worker.task
+                assert task is not None, "a worker without work is not lost"
                 if task.attempts < ATTEMPTS:
                     waiting.append(task)
                 else:
-                    yield Outcome(task.job, None, f"grading failed {ATTEMPTS} times: {why}")
+                    yield Outcome(task.job, None, f"grading failed {ATTEMPTS} times: {worker.why}")
     finally:
         for worker in at_work:
             worker.end()
@@ -97,7 +99,7 @@ class _Worker:
     task: _Task | None = None
     since: float = 0.0
     done: int = 0
-    why: str = field(default="")
+    why: str = ""
 
     def give(self, task: _Task) -> None:
         task.attempts += 1
@@ -127,8 +129,8 @@ class _Worker:
             self.why = f"it was not done after {patience:g} seconds"
         return bool(self.why)
 
-    def end(self) -> tuple[_Task, str]:
-        """End the process; give what it was at, and why it failed."""
+    def end(self) -> None:
+        """End the process."""
         self.pipe.close()
         if self.task is None:
             self.process.join(2.0)
@@ -136,7 +138,6 @@ class _Worker:
             self.process.kill()
         self.process.join()
         self.process.close()
-        return self.task or _Task(Job(-1, "", {}, "")), self.why
 
     def _death(self) -> str:
         self.process.join(5.0)

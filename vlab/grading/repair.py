@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["MOST_BYTES", "MOST_TEXT", "Repaired", "answer_key", "marker_of", "repair"]
+from vlab.grading.first_line import marker, marker_in, marker_of
+
+__all__ = ["MOST_BYTES", "MOST_TEXT", "Repaired", "answer_key", "repair", "source_of", "within"]
 
 MOST_BYTES: Final = 16 << 20
 """Bytes of a notebook that are read at most."""
 MOST_TEXT: Final = 1 << 20
 """Characters of an answer that are taken at most."""
-_MARKER: Final = re.compile(r"[ \t]*#[ \t]*exercise[ \t]*:[ \t]*([A-Za-z0-9_-]+)[ \t]*")
 
 Json = dict[str, Any]
 
@@ -32,12 +32,14 @@ class Repaired:
 
     notebook: the released edition's JSON with the student's answers, each cell's text in one piece. answers:
     the exercise cells' text by exercise, also of those that were left untouched. notes: what was repaired, a
-    sentence each. readable: whether what was handed in is a notebook at all.
+    sentence each. missing: the exercises without a cell in a notebook that can be read. readable: whether
+    what was handed in is a notebook at all.
     """
 
     notebook: Json
     answers: Mapping[str, str]
     notes: tuple[str, ...]
+    missing: frozenset[str] = frozenset()
     readable: bool = True
 
 
@@ -66,19 +68,20 @@ def repair(submitted: bytes | str | Mapping[str, object], released: Mapping[str,
     if not isinstance(cells, list):
         raise ValueError(f"released: a notebook with a list of cells is needed, not {cells!r:.40}")
     for cell in cells:
-        cell["source"] = _source(cell)
+        cell["source"] = source_of(cell)
     keys = {key: cell for cell in cells if (key := answer_key(cell)) is not None}
     found = _find(submitted, set(keys))
     notes = found.notes
     for key, cell in keys.items() if found.readable else ():
-        text = _choose(key, found.texts.get(key), _source(cell), notes)
+        text = _choose(key, found.texts.get(key), source_of(cell), notes)
         if text is not None:
-            cell["source"] = text if ":" in key or marker_of(text) else f"# exercise: {key}\n{text}"
+            cell["source"] = text if ":" in key or marker_of(text) else f"{marker(key)}\n{text}"
     if list(dict.fromkeys(found.order)) != [key for key in keys if key in found.texts]:
         notes.append("Exercise cells were moved; they are back in their order.")
     notes.extend(_checks(cells, found.sources) if found.readable else ())
-    answers = {key: _source(cell) for key, cell in keys.items() if _exercise(cell) is not None}
-    return Repaired(notebook, answers, tuple(notes), found.readable)
+    answers = {key: source_of(cell) for key, cell in keys.items() if _exercise(cell) is not None}
+    missing = frozenset(answers.keys() - found.texts.keys() if found.readable else ())
+    return Repaired(notebook, answers, tuple(notes), missing, found.readable)
 
 
 def answer_key(cell: object) -> str | None:
@@ -86,8 +89,8 @@ def answer_key(cell: object) -> str | None:
     exercise = _exercise(cell)
     if exercise is not None:
         return exercise
-    graded = _within(cell, "metadata", "nbgrader", "grade_id")
-    if isinstance(graded, str) and _within(cell, "metadata", "nbgrader", "solution") is True:
+    graded = within(cell, "metadata", "nbgrader", "grade_id")
+    if isinstance(graded, str) and within(cell, "metadata", "nbgrader", "solution") is True:
         return f"nbgrader:{graded}"
     return None
 
@@ -95,23 +98,16 @@ def answer_key(cell: object) -> str | None:
 def _checks(cells: Sequence[object], sources: set[str]) -> Iterator[str]:
     """Tell of the check cells that the submission has not."""
     for cell in cells:
-        exercise = _within(cell, "metadata", "vlab", "exercise")
-        if _within(cell, "metadata", "vlab", "role") == "check" and _source(cell).strip() not in sources:
+        exercise = within(cell, "metadata", "vlab", "exercise")
+        if within(cell, "metadata", "vlab", "role") == "check" and source_of(cell).strip() not in sources:
             yield f"The check cell of {exercise} was missing or altered; it is back."
-
-
-def marker_of(text: str) -> str | None:
-    """Give the exercise that a text's first line which is not blank names, ``# exercise: ID``."""
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    match = _MARKER.fullmatch(first)
-    return match[1] if match else None
 
 
 def _exercise(cell: object) -> str | None:
     """Tell which exercise a released cell is the cell of, if any."""
-    if _within(cell, "cell_type") != "code":
+    if within(cell, "cell_type") != "code":
         return None
-    return marker_of(_source(cell))
+    return marker_of(source_of(cell))
 
 
 # --- the released edition's answer, or the student's --------------------------------------------------------
@@ -154,7 +150,7 @@ def _find(submitted: bytes | str | Mapping[str, object], keys: set[str]) -> _Fou
     cells = None if notebook is None else _cells(notebook, found.notes)
     found.readable = cells is not None
     for cell in cells or ():
-        text = _source(cell)
+        text = source_of(cell)
         found.sources.add(text.strip())
         parts = list(_parts(text, keys)) or [(key, text) for key in _claimed(cell) if key in keys][:1]
         for key, part in parts:
@@ -163,7 +159,7 @@ def _find(submitted: bytes | str | Mapping[str, object], keys: set[str]) -> _Fou
         names = " and ".join(dict.fromkeys(key for key, _ in parts))
         if len({key for key, _ in parts}) > 1:
             found.notes.append(f"The cells of {names} had been merged; they were taken apart.")
-        if parts and not parts[0][0].startswith("nbgrader:") and _within(cell, "cell_type") != "code":
+        if parts and not parts[0][0].startswith("nbgrader:") and within(cell, "cell_type") != "code":
             found.notes.append(f"The cell of {names} was no code cell any more; it is marked as one.")
     return found
 
@@ -191,7 +187,7 @@ def _cells(notebook: Mapping[str, object], notes: list[str]) -> list[object] | N
     """Give the cells, also those of the notebook format 3, which has them in worksheets."""
     cells = notebook.get("cells")
     if cells is None and isinstance(sheets := notebook.get("worksheets"), list):
-        cells = [cell for each in sheets for cell in _list(_within(each, "cells"))]
+        cells = [cell for each in sheets for cell in _list(within(each, "cells"))]
     if not isinstance(cells, list):
         notes.append("The notebook has no cells. Nothing in it was marked.")
         return None
@@ -204,11 +200,11 @@ def _list(value: object) -> list[object]:
 
 def _claimed(cell: object) -> Iterator[str]:
     """Give what a cell's metadata says that it is, for one whose first line was lost."""
-    vlab = _within(cell, "metadata", "vlab", "exercise")
-    role = _within(cell, "metadata", "vlab", "role")
+    vlab = within(cell, "metadata", "vlab", "exercise")
+    role = within(cell, "metadata", "vlab", "role")
     if isinstance(vlab, str) and role != "check":
         yield vlab
-    graded = _within(cell, "metadata", "nbgrader", "grade_id")
+    graded = within(cell, "metadata", "nbgrader", "grade_id")
     if isinstance(graded, str):
         yield graded.removeprefix("exercise-") if graded.startswith("exercise-") else f"nbgrader:{graded}"
 
@@ -219,19 +215,19 @@ def _parts(text: str, keys: set[str]) -> Iterator[tuple[str, str]]:
         return
     parts: list[tuple[str, list[str]]] = []
     for line in text.split("\n"):
-        match = _MARKER.fullmatch(line)
-        if match and match[1] in keys and (not parts or match[1] != parts[-1][0]):
-            parts.append((match[1], []))
+        exercise = marker_in(line)
+        if exercise in keys and (not parts or exercise != parts[-1][0]):
+            parts.append((exercise, []))
         if parts:
             parts[-1][1].append(line)
     yield from ((key, "\n".join(lines).rstrip()) for key, lines in parts)
 
 
-def _source(cell: object) -> str:
+def source_of(cell: object) -> str:
     """Give a cell's text as UTF-8 can hold it; empty for what is no text."""
-    source = _within(cell, "source")
+    source = within(cell, "source")
     if source is None:
-        source = _within(cell, "input")
+        source = within(cell, "input")
     if isinstance(source, list):
         source = "".join(each for each in source if isinstance(each, str))
     if not isinstance(source, str):
@@ -239,7 +235,7 @@ def _source(cell: object) -> str:
     return source.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _within(value: object, *keys: str) -> object:
+def within(value: object, *keys: str) -> object:
     """Follow keys through mappings; None where they lead nowhere."""
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -18,8 +18,9 @@ from typing import Final
 
 from vlab.errors import UnusableInput
 from vlab.grading.catalogue import LessonFiles, find, lessons
+from vlab.grading.first_line import marker
 from vlab.grading.handed_in import Folder, Notebook, Unreadable, look, visible
-from vlab.grading.repair import Repaired, repair
+from vlab.grading.repair import Repaired, repair, source_of, within
 
 __all__ = ["Submission", "collect", "released", "safe_name"]
 
@@ -208,9 +209,7 @@ def _parse(content: bytes) -> Mapping[str, object]:
 
 def _lesson_of(notebook: Mapping[str, object]) -> str:
     """Give the lesson that the metadata or the call of ``lesson`` names, or nothing."""
-    value: object = notebook
-    for key in ("metadata", "vlab", "lesson"):
-        value = value.get(key) if isinstance(value, dict) else None
+    value = within(notebook, "metadata", "vlab", "lesson")
     if isinstance(value, str) and re.fullmatch(r"[0-9]{2}", value):
         return value
     calls = (_LESSON_CALL.search(text) for text in _code(notebook))
@@ -222,12 +221,8 @@ def _code(notebook: Mapping[str, object]) -> Iterator[str]:
     cells = notebook["cells"]
     assert isinstance(cells, list), "checked when it was read"
     for cell in cells:
-        if isinstance(cell, dict) and cell.get("cell_type") == "code":
-            source = cell.get("source")
-            if isinstance(source, list):
-                source = "".join(each for each in source if isinstance(each, str))
-            if isinstance(source, str):
-                yield source
+        if within(cell, "cell_type") == "code":
+            yield source_of(cell)
 
 
 def _repaired(notebook: Mapping[str, object], lesson: str) -> Repaired:
@@ -235,16 +230,12 @@ def _repaired(notebook: Mapping[str, object], lesson: str) -> Repaired:
     if lesson not in {each.id for each in lessons()}:
         raise Unreadable(f"the notebook is of lesson {lesson}, and there is no such lesson here")
     repaired = repair(notebook, _released(find(lesson)))
-    if repaired.answers and all(_missing(ident, repaired.notes) for ident in repaired.answers):
+    if repaired.answers and repaired.missing == repaired.answers.keys():
         raise Unreadable(
             "there is no exercise cell in the notebook: each begins with the line `# exercise: ...`; "
             "put that line back, or copy your code into a fresh notebook of the lesson"
         )
     return repaired
-
-
-def _missing(ident: str, notes: Sequence[str]) -> bool:
-    return any(note.startswith(f"The cell of {ident} was missing;") for note in notes)
 
 
 @cache
@@ -254,4 +245,4 @@ def _released(files: LessonFiles) -> Mapping[str, object]:
         notebook: Mapping[str, object] = json.loads(files.notebook.read_bytes())
         return notebook
     idents = [each.ident for each in files.exercises()]
-    return {"cells": [{"cell_type": "code", "source": f"# exercise: {ident}"} for ident in idents]}
+    return {"cells": [{"cell_type": "code", "source": marker(ident)} for ident in idents]}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-MARK = "# exercise: "
-"""How the first line of an exercise's cell begins; its id follows."""
+from vlab.grading.first_line import marker_of
 
 
 def latest(exercise: str) -> str | None:
@@ -19,7 +18,4 @@ def latest(exercise: str) -> str | None:
 
 def latest_in(cells: Sequence[str], exercise: str) -> str | None:
     """Find the exercise's cell in sources, the newest last."""
-    wanted = MARK + exercise
-    return next(
-        (cell for cell in reversed(cells) if cell.lstrip().partition("\n")[0].rstrip() == wanted), None
-    )
+    return next((cell for cell in reversed(cells) if marker_of(cell) == exercise), None)

@@ -11,6 +11,7 @@ from typing import Final
 from vlab.errors import UnusableInput
 from vlab.grading import catalogue
 from vlab.grading.exercise import Exercise
+from vlab.grading.first_line import marker
 from vlab.grading.local import LocalStudent
 from vlab.grading.marking import mark
 from vlab.grading.variant import chance, seed_of, student_name
@@ -107,7 +108,7 @@ class Lesson:
         source = self._source_of(exercise)
         if source is None:
             raise UnusableInput(
-                f"exercise: the cell that begins with `# exercise: {exercise}` was not run yet; run it first"
+                f"exercise: the cell that begins with `{marker(exercise)}` was not run yet; run it first"
             )
         machine = Machine(_MEMORY)
         try:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ class Progress:
         done = everything.setdefault(lesson, Done())
         yield done
         text = json.dumps(
-            {"format": FORMAT, "lessons": {name: _plain(each) for name, each in everything.items()}}
+            {"format": FORMAT, "lessons": {name: asdict(each) for name, each in everything.items()}}
         )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,10 +91,6 @@ class Progress:
             raise UnusableInput(
                 f"progress: {self.path} is damaged; remove it to begin anew, or bring it back from a copy"
             ) from error
-
-
-def _plain(done: Done) -> dict[str, Any]:
-    return {name: getattr(done, name) for name in Done.__slots__}
 
 
 def _done(data: Mapping[str, Any]) -> Done:

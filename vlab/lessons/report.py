@@ -15,7 +15,7 @@ from vlab.widgets.view import View
 
 
 class ReportTable(View):
-    """The table of ``mark``. ``opened``: called with the name of an invariant whose trace is wanted."""
+    """The table of ``mark``. It sends ``{"open": NAME}`` for an invariant whose trace is wanted."""
 
     script: ClassVar[str] = "report.js"
     styles: ClassVar[tuple[str, ...]] = ("report.css",)

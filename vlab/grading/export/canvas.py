@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from vlab.errors import UnusableInput
-from vlab.grading.export.numbers import cell, number, total, write_rows
+from vlab.grading.export.numbers import cell, number, totals, write_rows
 from vlab.grading.journal import Graded
 
 __all__ = ["FIXED", "Roster", "write"]
@@ -92,8 +92,7 @@ def write(
         if key is None or f"score {each.lesson}" in scores.get(key, {}):
             unknown.append(each.student)
             continue
-        points[each.lesson] = total(one.points for mark in each.exercises for one in mark.invariants)
-        earned = total(one.earned for mark in each.exercises for one in mark.invariants)
+        points[each.lesson], earned = totals(each.exercises)
         scores.setdefault(key, {"Student": each.student})[f"score {each.lesson}"] = (
             "" if each.error else number(earned)
         )

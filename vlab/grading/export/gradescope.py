@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vlab.grading.export.numbers import total, write_text
+from vlab.grading.export.numbers import totals, write_text
 from vlab.grading.journal import Graded
 from vlab.grading.result import ExerciseMark, InvariantMark
 from vlab.grading.submission import safe_name
@@ -39,7 +39,7 @@ def as_results(graded: Graded, is_hidden: IsHidden) -> dict[str, object]:
     ]
     said = [graded.trouble] if graded.trouble else []
     return {
-        "score": total(each.earned for exercise in graded.exercises for each in exercise.invariants),
+        "score": totals(graded.exercises)[1],
         "output": "\n".join([*said, *graded.notes]),
         "output_format": "text",
         "visibility": "visible",

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from vlab.errors import UnusableInput
-from vlab.grading.export.numbers import total
+from vlab.grading.export.numbers import totals
 from vlab.grading.journal import Graded
 
 __all__ = ["require", "write"]
@@ -75,13 +75,13 @@ def _keep(api: ModuleType, gradebook: Any, graded: Graded, name: str) -> None:
     gradebook.update_or_create_assignment(name)
     gradebook.update_or_create_notebook(name, name)
     for each in graded.exercises:
-        points = total(one.points for one in each.invariants)
+        points, _ = totals([each])
         gradebook.update_or_create_grade_cell(each.ident, name, name, max_score=points, cell_type="code")
     gradebook.update_or_create_student(graded.student)
     gradebook.update_or_create_submission(name, graded.student)
     for each in graded.exercises:
         grade = _grade(api, gradebook, each.ident, name, graded.student)
-        grade.auto_score = total(one.earned for one in each.invariants)
+        _, grade.auto_score = totals([each])
         grade.needs_manual_grade = False
     gradebook.db.commit()
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from vlab.errors import UnusableInput
+from vlab.grading.result import ExerciseMark
 
-__all__ = ["cell", "number", "total", "write_rows", "write_text"]
+__all__ = ["cell", "number", "total", "totals", "write_bytes", "write_rows", "write_text"]
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What begins a formula in some spreadsheet, the full-width forms too."""
@@ -27,6 +28,12 @@ def total(values: Iterable[float]) -> float:
     return float(sum((Fraction(number(each)) for each in values), Fraction(0)))
 
 
+def totals(marks: Iterable[ExerciseMark]) -> tuple[float, float]:
+    """Add up what there is to earn in exercises, and what was earned."""
+    invariants = [each for mark in marks for each in mark.invariants]
+    return total(each.points for each in invariants), total(each.earned for each in invariants)
+
+
 def cell(text: str) -> str:
     """Give a text as a cell: what a spreadsheet would calculate gets an apostrophe before it."""
     return f"'{text}" if text.startswith(_FORMULA) else text
@@ -40,9 +47,14 @@ def write_rows(path: Path, rows: Iterable[Sequence[str]]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, as `write_bytes` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file and the directories it is in. Raises UnusableInput when it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode("utf-8"))
+        path.write_bytes(content)
     except OSError as error:
         raise UnusableInput(f"'{path}' cannot be written: {error.strerror}; name another place") from error

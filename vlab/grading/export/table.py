@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from vlab.grading.export.numbers import cell, number, total, write_rows
+from vlab.grading.export.numbers import cell, number, totals, write_rows
 from vlab.grading.journal import Graded
 
 __all__ = ["COLUMNS", "write"]
@@ -25,13 +25,9 @@ def _rows(results: Iterable[Graded]) -> Iterator[tuple[str, ...]]:
         status = "error" if each.error else "unusable" if each.trouble else "graded"
         who = (cell(each.student), each.lesson)
         for mark in each.exercises:
-            points, earned = (
-                total(one.points for one in mark.invariants),
-                total(one.earned for one in mark.invariants),
-            )
+            points, earned = totals([mark])
             shown = "" if each.error else number(earned)
             yield (*who, cell(mark.ident), cell(mark.title), number(points), shown, status, "")
-        points = total(one.points for mark in each.exercises for one in mark.invariants)
-        earned = total(one.earned for mark in each.exercises for one in mark.invariants)
+        points, earned = totals(each.exercises)
         shown = "" if each.error else number(earned)
         yield (*who, "total", "", number(points), shown, status, cell(each.error or each.trouble))

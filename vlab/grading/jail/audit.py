@@ -13,10 +13,7 @@ from collections.abc import Callable, Iterable
 from importlib.abc import MetaPathFinder
 from typing import Any, Final
 
-from vlab.grading.jail.endings import TOO_OFTEN
-
-#: Refusals after which the process ends.
-MAX_REFUSALS: Final = 100
+from vlab.grading.jail.endings import MAX_REFUSALS, TOO_OFTEN
 
 GRADED: Final = "while you are graded"
 _FILES = f"files cannot be written or changed {GRADED}"

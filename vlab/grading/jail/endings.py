@@ -7,6 +7,9 @@ from typing import Final
 
 from vlab.grading.linked import ENDED
 
+#: Refusals after which the process ends.
+MAX_REFUSALS: Final = 100
+
 #: Exit statuses that the jail itself ends with.
 TOO_OFTEN: Final = 70
 NO_MEMORY: Final = 71
@@ -15,7 +18,7 @@ NO_MEMORY: Final = 71
 def sentence(status: int, memory_bytes: int) -> str:
     """Say what an exit status means; a signal is its number below zero."""
     if status == TOO_OFTEN:
-        return "your code tried more than 100 times to do what it must not, and was ended"
+        return f"your code tried more than {MAX_REFUSALS} times to do what it must not, and was ended"
     if status == NO_MEMORY:
         return f"your code ran out of the {memory_bytes >> 20} MiB of memory that it may use"
     if status >= 0:

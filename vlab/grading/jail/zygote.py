@@ -1,10 +1,9 @@
 """A clean process with Python's library in memory that forks a jail on request: a fresh start each, in 2 ms.
 
 It is asked over a Unix socket: ``["start", memory_bytes, seconds]`` with a descriptor for the jail, answered
-with its process number; ``["end", number, gently]``, answered with its exit status,
-0 when it had to be killed. Only then is the number
-given back to the system, so that it never means another process. When nobody asks any more it ends, and all
-jails with it.
+with its process number; ``["end", number, gently]``, answered with its exit status, 0 when it had to be
+killed. Only then is the number given back to the system, so that it never means another process. When nobody
+asks any more it ends, and all jails with it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import gc
 import os
 import signal
 import socket
-import sys
 import time
 from contextlib import suppress
 from typing import Final
@@ -98,7 +96,3 @@ def main(control: int) -> None:
     gc.disable()
     gc.freeze()  # what is shared with the jails stays shared
     Server(socket.socket(fileno=control)).serve()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
