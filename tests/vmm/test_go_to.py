@@ -12,8 +12,12 @@ import vlab
 from tests.vmm.replay_lab import outcome
 from vlab.errors import UnusableInput
 from vlab.guests.programs import CPUID, SCRATCH, guest, increment, leave, out
+from vlab.vmm.bare import BareMachine
 from vlab.vmm.exits import Exit
 from vlab.vmm.paging.nested import NestedPaging
+from vlab.vmm.paravirtual.hypercalls import TABLE
+from vlab.vmm.paravirtual.interface import Call
+from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 from vlab.vmm.stop import StopKind
 from vlab.vmm.verdicts import Verdict
 
@@ -119,8 +123,31 @@ def test_every_exit_of_every_monitor_has_a_function_with_source(way: str, guest_
             assert "def " in inspect.getsource(vm.handler_of(event))
 
 
+def test_the_function_that_serves_a_hypercall_is_found_also_in_a_monitor_of_ones_own() -> None:
+    def flush(monitor: ParavirtualMonitor, first: int, second: int) -> int:
+        return TABLE[Call.FLUSH_ALL](monitor, first, second)
+
+    class Mine(ParavirtualMonitor):
+        hypercalls = {**TABLE, Call.FLUSH_ALL: flush}
+
+    with vlab.VM("wren-paravirt", monitor=Mine, trace="full") as vm:
+        vm.run(exits=1)
+        call = replace(vm.exits[0], reason="VMMCALL", qualification=(int(Call.FLUSH_ALL), 0))
+        assert vm.handler_of(call) is flush
+
+
 def test_the_bare_machine_serves_no_exits() -> None:
     with vlab.VM("hello", trace="full") as vm, vlab.VM("hello", monitor="none") as bare:
+        vm.run(exits=1)
+        with pytest.raises(UnusableInput, match="the bare machine has no monitor to serve exits"):
+            bare.handler_of(vm.exits[0])
+
+
+def test_nor_does_a_bare_machine_of_ones_own() -> None:
+    class Mine(BareMachine):
+        name = "mine"
+
+    with vlab.VM("hello", trace="full") as vm, vlab.VM("hello", monitor=Mine) as bare:
         vm.run(exits=1)
         with pytest.raises(UnusableInput, match="the bare machine has no monitor to serve exits"):
             bare.handler_of(vm.exits[0])

@@ -77,7 +77,7 @@ def test_all_changes_take_effect_with_a_write_of_cr3(
 def test_an_entry_of_a_directory_takes_effect_with_invlpg_of_any_page(
     shadow_machine: Machine, mode: PagingMode, protect: bool
 ) -> None:
-    """Without EFER.TCE, INVLPG forgets everything above the last level (APM2 5.5.2)."""
+    """Without EFER.TCE, INVLPG forgets everything above the last level (APM2 5.5)."""
     with lab(shadow_machine, mode, protect=protect) as guest:
         guest.map(LINEAR, PAGE, ALL)
         other = LINEAR + (8 << 20)

@@ -216,7 +216,6 @@ class Script:
     def __init__(self, rng: Random, cr4: int = 0) -> None:
         self.rng, self.tables = rng, Tables(rng, LEGACY)
         self._code = b"".join(paging_on(self.tables, cr4=cr4))
-        self._cr4 = cr4 | _PSE
         self.reads: list[tuple[int, str]] = []
         self.misses = 0
 

@@ -9,11 +9,11 @@ from typing import Final
 from vlab.errors import UnusableInput
 from vlab.isa.sensitive import Sensitive
 from vlab.vmm import exits
+from vlab.vmm.bare import BareMachine
 from vlab.vmm.deprivileged.monitor import DeprivilegedMonitor
 from vlab.vmm.exits import EXIT_TYPES, REASONS, Exit
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.monitor import Monitor
-from vlab.vmm.paravirtual.hypercalls import TABLE
 from vlab.vmm.paravirtual.interface import Call
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 
@@ -49,7 +49,7 @@ def serving(monitor: Monitor, reason: str, info1: int, info2: int) -> Handler:
     """
     if reason not in REASONS:
         raise UnusableInput(f"reason: there is no exit {reason!r}; choose one of {', '.join(REASONS)}")
-    if monitor.name == "none":
+    if isinstance(monitor, BareMachine):
         raise UnusableInput("handler_of: the bare machine has no monitor to serve exits")
     kind = EXIT_TYPES[REASONS.index(reason)]
     if kind is exits.PortAccess:
@@ -60,8 +60,8 @@ def serving(monitor: Monitor, reason: str, info1: int, info2: int) -> Handler:
     if kind is exits.Hypercall and isinstance(monitor, ParavirtualMonitor):
         if info1 == Call.IRET:
             return monitor.traps.leave
-        if info1 in TABLE:
-            return TABLE[info1]
+        if info1 in monitor.hypercalls:
+            return monitor.hypercalls[info1]
     return _found(monitor, _EVERYWHERE.get(kind) or _own(monitor).get(kind, "handle"))
 
 

@@ -27,6 +27,7 @@ from vlab.widgets.exits_parts import PAGE, ExitsBar, ExitsTable
 from vlab.widgets.exits_picture import PARTS, Ranking, draw
 from vlab.widgets.later import Later
 from vlab.widgets.units import milliseconds
+from vlab.widgets.view import owner_of
 from vlab.widgets.watching import watch
 
 if TYPE_CHECKING:
@@ -317,15 +318,15 @@ class ExitsView(Composite):
 
 def _parts(subject: object) -> tuple[VM | None, Exits, tuple[str | None, str | None]]:
     """Find the VM to follow, if there is one, the exits, and the monitor and paging that they come from."""
-    from vlab.session import VM, open_vms
+    from vlab.session import VM
 
     if isinstance(subject, TraceFile):
         known = subject.metadata.get("monitor"), subject.metadata.get("paging")
         monitor, paging = (each if isinstance(each, str) else None for each in known)
         return None, subject.exits, (monitor, paging)
     if isinstance(subject, Exits):
-        vm = next((each for each in open_vms() if each.exits is subject), None)
-        if vm is None:
+        vm = owner_of(subject)
+        if vm is None or vm.exits is not subject:  # a part of a VM's exits stays as it is
             return None, subject, (None, None)
         subject = vm
     if isinstance(subject, VM):

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 from vlab.trace.events import ExitEvent
 from vlab.trace.exits import Exits
 from vlab.widgets import qualification, svg
+from vlab.widgets.units import milliseconds
 
 BESIDE: Final = 3
 """How many exits before and after the one that is drawn are listed."""
@@ -72,13 +73,13 @@ def draw(near: Near | None, total: int, section: str, seen: Mapping[str, Any], n
     parts: list[Element] = []
     y, label = 26, note or "no exit is recorded"
     if near is None:
-        parts.append(svg.text(_LEFT, y, _cut(label, 2 * _LETTERS)))
+        parts.append(svg.text(_LEFT, y, svg.cut(label, 2 * _LETTERS)))
     else:
         event = near.event
         label = f"Exit {near.number:,} of {total:,}: {event.reason}"
         said = meaning(event)
         parts.append(
-            svg.text(_LEFT, y, _cut(f"{label}. {said}" if said else label, 2 * _LETTERS - 6), style=_BOLD)
+            svg.text(_LEFT, y, svg.cut(f"{label}. {said}" if said else label, 2 * _LETTERS - 6), style=_BOLD)
         )
         y = max(
             _facts(parts, y, event, section),
@@ -95,14 +96,14 @@ def draw(near: Near | None, total: int, section: str, seen: Mapping[str, Any], n
 def _facts(parts: list[Element], y: int, event: ExitEvent, section: str) -> int:
     took = f"{event.duration:,} ns of wall time" if event.duration else ""
     rows = [
-        ("time", f"{event.time / 1e6:,.6f} ms"), ("RIP", f"{event.rip:#x}"), ("ring", str(event.ring)),
+        ("time", milliseconds(event.time, 6)), ("RIP", f"{event.rip:#x}"), ("ring", str(event.ring)),
         ("mode", event.mode.value), ("handler", event.handler), ("took", took), ("manual", section),
     ]  # fmt: skip
     for name, said in rows:
         if said:
             y += _ROW
             parts.append(svg.text(_LEFT, y, name, class_="faint"))
-            parts.append(svg.text(_LEFT + 74, y, _cut(said, 44), class_="code" if name == "RIP" else None))
+            parts.append(svg.text(_LEFT + 74, y, svg.cut(said, 44), class_="code" if name == "RIP" else None))
     return y
 
 
@@ -114,10 +115,10 @@ def _qualification(parts: list[Element], y: int, event: ExitEvent) -> int:
         return y + _ROW
     for each in found:
         y += _ROW
-        value = _cut(f"{each.name} = {each.text}", _LETTERS)
+        value = svg.cut(f"{each.name} = {each.text}", _LETTERS)
         line = [svg.title(f"{each.bits}: {each.meaning}"), svg.node("tspan", value, style=_BOLD)]
         if (room := _LETTERS - len(value)) > _LEAST:
-            line.append(svg.node("tspan", _cut(each.meaning, room), dx=8, class_="small faint"))
+            line.append(svg.node("tspan", svg.cut(each.meaning, room), dx=8, class_="small faint"))
         parts.append(svg.node("text", *line, x=_MIDDLE, y=y))
     return y
 
@@ -132,7 +133,7 @@ def _neighbours(parts: list[Element], y: int, near: Near) -> int:
         parts.append(svg.text(_LEFT, y, "▸" if here else "", style=style))
         parts.append(svg.text(_LEFT + 90, y, f"{number:,}", text_anchor="end", style=style))
         parts.append(svg.text(_LEFT + 104, y, event.reason, style=style))
-        parts.append(svg.text(_LEFT + 210, y, _cut(told, 62), style=style))
+        parts.append(svg.text(_LEFT + 210, y, svg.cut(told, 62), style=style))
         where = f"{event.rip:#x}"
         parts.append(svg.text(_WIDTH - _LEFT, y, where, text_anchor="end", class_="code", style=style))
     return y
@@ -173,16 +174,12 @@ def _code(
         parts.append(svg.text(_MIDDLE, y, address, class_="code faint", style=style))
         left = _MIDDLE + 8 * digits + 12
         room = max((_WIDTH - left - 8 * len(mark) - 24) // 8, 8)
-        parts.append(svg.text(left, y, _cut(text, room), class_="code", style=style))
+        parts.append(svg.text(left, y, svg.cut(text, room), class_="code", style=style))
         if mark:
             parts.append(svg.text(_WIDTH - _LEFT, y, f"◂ {mark}", text_anchor="end", style=style))
     if handler:
         y += _ROW + 6
-        parts.append(svg.text(_MIDDLE, y, _cut(f"Served by {handler['name']}", _LETTERS)))
+        parts.append(svg.text(_MIDDLE, y, svg.cut(f"Served by {handler['name']}", _LETTERS)))
         y += _ROW
-        parts.append(svg.text(_MIDDLE, y, _cut(handler["file"], _LETTERS), class_="small faint"))
+        parts.append(svg.text(_MIDDLE, y, svg.cut(handler["file"], _LETTERS), class_="small faint"))
     return y
-
-
-def _cut(words: str, letters: int) -> str:
-    return words if len(words) <= letters else f"{words[: letters - 1]}…"

@@ -31,11 +31,11 @@ def view_of(value: object) -> Any:
 
 
 def _owner(value: object) -> object:
-    """Find the VM that a part such as ``vm.exits`` belongs to, for a view that follows it."""
+    """Find the VM whose screen or devices these are: their views take the VM itself."""
     from vlab.session import open_vms
 
     for vm in open_vms():
-        if value is vm.exits or value is vm.screen or value is vm.devices:
+        if value is vm.screen or value is vm.devices:
             return vm
     return None
 

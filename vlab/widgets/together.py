@@ -8,13 +8,12 @@ from typing import Any, Final
 import ipywidgets
 
 from vlab.widgets import svg
-from vlab.widgets.composite import Composite
-from vlab.widgets.view import View
+from vlab.widgets.view import Told
 
 _GAP: Final = "8px"
 
 
-class Together(ipywidgets.GridBox):  # type: ignore[misc] # it has no types
+class Together(Told, ipywidgets.GridBox):  # type: ignore[misc] # it has no types
     """Views and other widgets, so many side by side."""
 
     def __init__(self, views: Sequence[ipywidgets.Widget], columns: int) -> None:
@@ -32,14 +31,9 @@ class Together(ipywidgets.GridBox):  # type: ignore[misc] # it has no types
         """Tell what each of the views tells."""
         return "\n\n".join(each.words() for each in self._views()) or repr(self)
 
-    def _views(self) -> list[View | Composite]:
-        return [each for each in self.children if isinstance(each, View | Composite)]
+    def _views(self) -> list[Told]:
+        return [each for each in self.children if isinstance(each, Told)]
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """Give the live views and what stands for them."""
-        data = super()._repr_mimebundle_(**options)
-        picture = self.picture()
-        if picture is not None:
-            data["image/svg+xml"] = picture
-        data["text/plain"] = self.words()
-        return data
+        return super()._repr_mimebundle_(**options) | self.stand_ins()

@@ -12,10 +12,10 @@ from typing import Any, Final
 import traitlets
 
 from vlab.errors import UnusableInput, VlabError
-from vlab.session import VM, open_vms
+from vlab.session import VM
 from vlab.trace.exits import Exits
 from vlab.trace.file import TraceFile, dump
-from vlab.widgets.view import LiveView, View
+from vlab.widgets.view import LiveView, View, owner_of
 
 AUTOMATIC: Final = 100_000
 """Records up to which a trace goes over whenever the VM stops."""
@@ -121,7 +121,7 @@ def _recorded(subject: object) -> tuple[Exits, Mapping[str, Any]]:
     if isinstance(subject, TraceFile):
         return subject.exits, subject.metadata
     if isinstance(subject, Exits):
-        owner = next((vm for vm in open_vms() if vm.exits.source is subject.source), None)
+        owner = owner_of(subject)
         return subject, {} if owner is None else _described(owner)
     raise UnusableInput(
         f"subject: {subject!r} has no exits to show; give a VM, its vm.exits, or what vlab.trace.load gave"

@@ -15,6 +15,7 @@ from vlab.widgets.watching import watch
 
 if TYPE_CHECKING:
     from vlab.session import VM
+    from vlab.trace.exits import Exits
 
 _Subject = TypeVar("_Subject")
 
@@ -96,6 +97,13 @@ class LiveView(View):
     @abstractmethod
     def refresh(self) -> None:
         """Look at the VM and set the traits."""
+
+
+def owner_of(exits: Exits) -> VM | None:
+    """Find the VM that these exits, or all of which they are a part, come from; None where none is open."""
+    from vlab.session import open_vms
+
+    return next((vm for vm in open_vms() if vm.exits.source is exits.source), None)
 
 
 def of_type(name: str, value: object, kind: type[_Subject], hint: str) -> _Subject:

@@ -1,6 +1,6 @@
 // The inspector: a strip over all exits, the exit at its cursor decoded, and the guest where it was taken.
 import { node, view, follow, framed, hex, count, milliseconds } from "./common.js";
-import { readTrace } from "./trace.js";
+import { fetchButton, followTrace } from "./traced.js";
 import { decodeQualification, tellQualification } from "./qualification.js";
 import { makeStrip } from "./scrubber.js";
 
@@ -150,7 +150,7 @@ function makeControls(act) {
     go: button("go", "Go there", "take the guest to the state after this exit"),
     back: button("back", "Step back", "take the guest to the end of the exit before"),
     step: button("step", "Step", "take the guest to the end of its next exit"),
-    fetch: node("button", { onclick: () => act("fetch"), hidden: true }),
+    fetch: fetchButton(act),
     why: node("span", { class: "faint" }),
   };
   controls.bar = node("div", { class: "bar" }, node("label", {}, "Exit ", controls.number),
@@ -185,7 +185,6 @@ function render({ model, el }) {
   const root = view(el, "Exit inspector",
     controls.bar, strip.element, tables.element, controls.travel, note, place);
   const cursor = new Cursor(model, strip, tables, controls, root);
-  let reading = 0;
   let asked = false;
   const ask = (wish) => {
     asked = true;
@@ -194,12 +193,7 @@ function render({ model, el }) {
   };
   const answered = () => { asked = false; root.removeAttribute("aria-busy"); };
   const ends = [
-    follow(model, ["trace"], (bytes) => {
-      if (!bytes?.byteLength) return;
-      const turn = ++reading;
-      readTrace(bytes).then((trace) => { if (turn === reading) cursor.load(trace); },
-        (error) => { note.textContent = error.message; });
-    }),
+    ...followTrace(model, controls.fetch, note, (trace) => cursor.load(trace), answered),
     follow(model, ["place"], (found) => {
       showPlace(place, found);
       if (!found?.registers) return;
@@ -215,14 +209,6 @@ function render({ model, el }) {
       const stays = Boolean(stuck || running || !alive);
       for (const name of ["go", "back", "step"]) controls[name].disabled = stays;
       controls.why.textContent = stuck ?? "";
-    }),
-    follow(model, ["waiting", "live"], (waiting, live) => {
-      controls.fetch.hidden = !(live && waiting);
-      controls.fetch.textContent = `Fetch the trace: ${count(waiting ?? 0)} records`;
-    }),
-    follow(model, ["alive", "note", "problem"], (alive, words, problem) => {
-      note.textContent = problem || words || (alive === false ? "This VM is gone; its trace stays." : "");
-      answered();
     }),
   ];
   return () => {

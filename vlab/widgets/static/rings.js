@@ -1,7 +1,7 @@
 // Rings and modes: Python's drawing, in which the recorded exits are played. Each exit is four stages: the
 // guest runs, the hardware takes it out, the monitor serves it, the hardware takes it back.
 import { node, view, picture, follow, hex, count, milliseconds, calm } from "./common.js";
-import { readTrace } from "./trace.js";
+import { fetchButton, followTrace } from "./traced.js";
 import { tellQualification } from "./qualification.js";
 import { walkPlaces } from "./places.js";
 
@@ -66,7 +66,7 @@ function makeControls(act) {
   const controls = {
     play: button("play", "Play", "Space"), back: button("stepBack", "Step back", "Left arrow"),
     step: button("step", "Step", "Right arrow"), speed, position,
-    fetch: node("button", { onclick: () => act("fetch"), hidden: true }),
+    fetch: fetchButton(act),
   };
   controls.bar = node("div", { class: "bar" }, controls.play, controls.back, controls.step, speed,
     position, controls.fetch);
@@ -223,7 +223,6 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => onKey(player, event));
   const places = walkPlaces(frame, about);
   const player = new Player(new Stage(model, places, facts, root), controls);
-  let reading = 0;
   const ends = [
     follow(model, ["drawing"], (drawing) => {
       if (!drawing) return;
@@ -235,23 +234,11 @@ function render({ model, el }) {
       if (running && player.playing) player.play(false);
       if (place && (running || !player.rows.length)) places.mark(place, false);
     }),
-    follow(model, ["trace"], (bytes) => {
-      if (!bytes?.byteLength) return;
-      const turn = ++reading;
-      readTrace(bytes).then((trace) => {
-        if (turn !== reading) return;
-        player.load(trace);
-        root.dataset.events = player.rows.length;
-        const places_ = model.get("place");
-        if (places_) places.mark(places_, false);
-      }, (error) => { note.textContent = error.message; });
-    }),
-    follow(model, ["waiting", "live"], (waiting, live) => {
-      controls.fetch.hidden = !(live && waiting);
-      controls.fetch.textContent = `Fetch the trace: ${count(waiting ?? 0)} records`;
-    }),
-    follow(model, ["alive", "note", "problem"], (alive, words, problem) => {
-      note.textContent = problem || words || (alive === false ? "This VM is gone; its trace stays." : "");
+    ...followTrace(model, controls.fetch, note, (trace) => {
+      player.load(trace);
+      root.dataset.events = player.rows.length;
+      const place = model.get("place");
+      if (place) places.mark(place, false);
     }),
   ];
   player.controls.play.disabled = player.controls.step.disabled = player.controls.back.disabled = true;

@@ -2,7 +2,6 @@
 
 const MAGIC = [0x8f, 0x76, 0x6c, 0x61, 0x62, 0x74, 0x72, 0x0a];
 const PREFIX = 24;
-const CHECKSUM = 32;
 const FORMAT = 1;
 const WIDTH = { Q: 8, I: 4, H: 2, B: 1 };
 const EXIT = 0;
