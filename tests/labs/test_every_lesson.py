@@ -19,6 +19,7 @@ from tests.labs.running import (
     unsolved,
     wrong,
 )
+from tests.labs.shown import SHOWN, TIMES
 from vlab.grading.catalogue import find, lessons
 from vlab.grading.exercise import Exercise, Mistake
 
@@ -27,25 +28,31 @@ ALL = tuple(each.id for each in lessons())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ALL)
-def test_the_solution_edition_runs_and_earns_all_that_is_not_hidden(
+def test_the_solution_edition_shows_what_its_text_says_and_earns_all_that_is_not_hidden(
     lesson: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = texts(run_solution(lesson, tmp_path, monkeypatch))
     for exercise in find(lesson).exercises():
         seen = sum(each.points for each in exercise.invariants if not each.hidden)
         assert f"{exercise.title}: {seen:g} of {exercise.points:g} marks" in shown
+    for text in SHOWN[lesson]:
+        assert text in shown
+        assert shown.count(text) == TIMES.get((lesson, text), shown.count(text))
 
 
 @pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
-def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise) -> None:
-    for seed in SEEDS:
-        assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}, seed
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
+    mark = marked(exercise, solution(lesson, exercise.ident), seed)
+    assert broken(mark) == {}
+    assert mark.earned == mark.points
 
 
 @pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
 def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
     with jail(exercise.seconds) as student:
-        assert broken(marked(exercise, solution(lesson, exercise.ident), SEEDS[-1], student)) == {}
+        for seed in SEEDS:
+            assert broken(marked(exercise, solution(lesson, exercise.ident), seed, student)) == {}
 
 
 @pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
@@ -57,10 +64,11 @@ def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -
 
 @pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(*ALL))
 def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
-    mark = marked(exercise, wrong(lesson, exercise.ident, mistake), SEEDS[-1])
-    assert set(broken(mark)) == set(mistake.broken), broken(mark)
-    told = [text for each in mark.invariants if not each.holds for text in (each.why, each.hint)]
-    assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
+    for seed in SEEDS:
+        mark = marked(exercise, wrong(lesson, exercise.ident, mistake), seed)
+        assert tuple(broken(mark)) == mistake.broken, broken(mark)
+        told = [text for each in mark.invariants if not each.holds for text in (each.why, each.hint)]
+        assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
 
 
 @pytest.mark.parametrize("lesson", ALL)

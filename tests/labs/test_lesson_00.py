@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.labs.running import (
     broken,
     exercises,
     marked,
-    run_solution,
-    texts,
 )
 
 LESSON = "00"
-
-
-@pytest.mark.slow
-def test_what_the_lesson_reveals_is_what_its_text_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
-    assert "hello from a boot sector in real mode" in shown
-    assert "It is: several for each character" in shown
-    assert "It is: it prints the same" in shown
-    assert "It is: it reads the x from the serial port" in shown
-    assert "It is: it asks for ever" in shown
-    assert "What did the guest say?: 6 of 8 marks" in shown  # the others are hidden
-    assert "A handler for CPUID: 8 of 10 marks" in shown
 
 
 @pytest.mark.parametrize(

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.labs.running import (
     broken,
     exercises,
     marked,
-    run_solution,
     solution,
-    texts,
 )
 from vlab.grading.catalogue import find
 
 LESSON = "01"
-
-
-@pytest.mark.slow
-def test_what_the_lesson_reveals_is_what_its_text_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
-    assert "It is: none: the guest's own kernel hears of them" in shown
-    assert "It is: no: the same, word for word" in shown
-    assert "It is: it executes, and leaves IF alone" in shown
-    assert "It is: more than twenty" in shown
-    assert "It is: the monitor: the real interrupts are off" in shown
-    assert "It is: some exit, the others are right by themselves" in shown
-    assert "on their list and measured: 18 of 18" in shown
-    assert "from what was seen: 10 of 12 marks" in shown
 
 
 @pytest.mark.parametrize(

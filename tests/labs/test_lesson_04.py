@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.labs.running import broken, exercises, marked, run_solution, solution, texts
+from tests.labs.running import broken, exercises, marked, solution
 from vlab.guests.programs import Code
 
 SORT, BOOK = (each.values[1] for each in exercises("04"))
-
-
-@pytest.mark.slow
-def test_what_is_copied_and_what_chaining_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = texts(run_solution("04", tmp_path, monkeypatch))
-    assert "It is: most of them" in shown
-    assert "It is: about 1 in 40" in shown
-    assert "chained: 4 exits; never chained: 201" in shown
-    assert "It is: 0: POPF was ignored" in shown
 
 
 @pytest.mark.parametrize(

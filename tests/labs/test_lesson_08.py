@@ -2,68 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.labs.running import (
-    SEEDS,
     broken,
     exercises,
-    jail,
     marked,
-    mistakes,
-    run_solution,
-    solution,
-    texts,
-    unsolved,
-    wrong,
 )
-from vlab.grading.exercise import Exercise, Mistake
 
 LESSON = "08"
-
-
-def test_the_solution_edition_runs_from_top_to_bottom(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = texts(run_solution(LESSON, tmp_path, monkeypatch))
-    assert "It is: 24" in shown
-    assert "It is: 19" in shown
-    assert "It is: shadow tables" in shown
-    assert "It is: nested tables" in shown
-    assert "It is: not even its first instruction runs" in shown
-    assert "A walk in two dimensions: 9 of 11 marks" in shown  # the others are hidden
-    assert "Nested tables for a guest: 9 of 11 marks" in shown
-
-
-@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
-    assert broken(marked(exercise, solution(lesson, exercise.ident), seed)) == {}
-
-
-@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
-def test_the_solution_gets_full_marks_in_a_jail(lesson: str, exercise: Exercise) -> None:
-    with jail(exercise.seconds) as student:
-        for seed in SEEDS:
-            assert broken(marked(exercise, solution(lesson, exercise.ident), seed, student)) == {}
-
-
-@pytest.mark.parametrize(("lesson", "exercise"), exercises(LESSON))
-def test_without_a_solution_nothing_is_earned(lesson: str, exercise: Exercise) -> None:
-    mark = marked(exercise, unsolved(lesson, exercise.ident))
-    assert mark.earned == 0
-    assert all(each.why.startswith("not written yet: write ") for each in mark.invariants), broken(mark)
-
-
-@pytest.mark.parametrize(("lesson", "exercise", "mistake"), mistakes(LESSON))
-def test_a_mistake_breaks_what_it_should(lesson: str, exercise: Exercise, mistake: Mistake) -> None:
-    for seed in SEEDS:
-        mark = marked(exercise, wrong(lesson, exercise.ident, mistake), seed)
-        assert set(broken(mark)) == set(mistake.broken), broken(mark)
-        told = [text for each in mark.invariants if not each.holds for text in (each.why, each.hint)]
-        assert any(mistake.hint in text for text in (*told, *exercise.hints)), told
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from tests.labs.running import broken, exercises, marked, run_solution, solution, texts
+from tests.labs.running import broken, exercises, marked, solution
 
 HYPERCALLS, BATCHING = (each.values[1] for each in exercises("10"))
 CONSOLE = "def console_write(hv, address, length):\n    return 0\n\n\n"
-
-
-@pytest.mark.slow
-def test_a_liar_is_believed_once_and_a_driver_saves_exits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown = texts(run_solution("10", tmp_path, monkeypatch))
-    assert "It is: its page tables" in shown
-    assert "It is: about 50 times" in shown
-    assert "It is: more than 200" in shown
-    assert "It is: less than 2" in shown
-    assert '''believing: HV_MMU_UPDATE gave 1, and the liar prints "the victim's own secret."''' in shown
-    assert '''checking:  HV_MMU_UPDATE gave -1, and the liar prints "the liar's own memory..."''' in shown
 
 
 @pytest.mark.parametrize(
