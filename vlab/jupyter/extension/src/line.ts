@@ -10,6 +10,8 @@ import { ISignal, Signal } from '@lumino/signaling';
 const TARGET = 'vlab.vms';
 /** Milliseconds between two signs of life; the kernel forgets a panel that is silent for a minute. */
 const SIGN_OF_LIFE = 15_000;
+/** Milliseconds of silence, where the kernel speaks every second, after which it is asked who it is. */
+const SILENCE = 5_000;
 
 /** What the panel shows of one virtual machine; report() in panel.py makes it. */
 export interface IReport {
@@ -56,7 +58,10 @@ export class Line {
     this._kernel = manager.connectTo({ model, handleComms: false });
     this._kernel.iopubMessage.connect(this._heard, this);
     this._kernel.statusChanged.connect(this._statusChanged, this);
-    this._timer = window.setInterval(() => this._say({}), SIGN_OF_LIFE);
+    this._timers = [
+      window.setInterval(() => this._say({}), SIGN_OF_LIFE),
+      window.setInterval(() => void this._doubt(), SILENCE)
+    ];
     void this._begin();
   }
 
@@ -95,7 +100,7 @@ export class Line {
     if (this._kernel.isDisposed) {
       return;
     }
-    window.clearInterval(this._timer);
+    this._timers.forEach(timer => window.clearInterval(timer));
     this._send('comm_close', {});
     Signal.clearData(this);
     if (!this._kernel.supportsSubshells) {
@@ -150,6 +155,7 @@ export class Line {
   private _open(): void {
     if (!this._comm && !this._kernel.isDisposed) {
       this._comm = UUID.uuid4();
+      this._heardAt = Date.now();
       this._send('comm_open', { target_name: TARGET, data: {} });
     }
   }
@@ -190,11 +196,43 @@ export class Line {
       this._forget();
     } else if (msg_type === 'comm_msg') {
       const letter = content.data as ILetter;
+      this._heardAt = Date.now();
+      this._sender = message.header.session;
       this._vms = letter.vms;
       this._changed.emit();
       if (letter.said !== undefined) {
         this._answered.emit({ said: letter.said, problem: letter.problem ?? false });
       }
+    }
+  }
+
+  /**
+   * After a silence, see whether another process is the kernel now. Who did not restart it is told by nothing
+   * but its first message, which is lost when the server's sockets have not reached the new process by then.
+   */
+  private async _doubt(): Promise<void> {
+    if (!this._comm || this._doubting || Date.now() - this._heardAt < SILENCE) {
+      return;
+    }
+    this._doubting = true;
+    try {
+      const question = KernelMessage.createMessage({
+        msgType: 'kernel_info_request', // not of the subshell, which went with the process
+        channel: 'shell',
+        username: this._kernel.username,
+        session: this._kernel.clientId,
+        content: {}
+      });
+      const reply = await this._kernel.sendShellMessage(question, true).done;
+      if (this._comm && reply.header.session !== this._sender) {
+        this._startOver();
+        this._restarted = false;
+        await this._begin();
+      }
+    } catch {
+      // the line was cut meanwhile
+    } finally {
+      this._doubting = false;
     }
   }
 
@@ -223,10 +261,13 @@ export class Line {
 
   private _kernel: Kernel.IKernelConnection;
   private _informant: () => Kernel.IKernelConnection | null;
-  private _timer: number;
+  private _timers: number[];
   private _comm = '';
   private _vms: IReport[] = [];
   private _hopeful = false;
+  private _heardAt = 0;
+  private _sender = '';
+  private _doubting = false;
   private _restarted = false;
   private _ready = new PromiseDelegate<void>();
   private _changed = new Signal<this, void>(this);
