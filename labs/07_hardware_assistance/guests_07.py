@@ -1,4 +1,4 @@
-"""Guests made by chance: for the exit handler, and one that does all that can be wished for as an intercept."""
+"""Guests made by chance: for the exit handler, and one that does all that can be an intercept."""
 
 from __future__ import annotations
 

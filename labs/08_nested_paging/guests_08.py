@@ -1,4 +1,4 @@
-"""64-bit guests made by chance: page tables of four levels to read through, and stores all over the memory."""
+"""64-bit guests made by chance: tables of four levels to read through, and stores all over the memory."""
 
 from __future__ import annotations
 

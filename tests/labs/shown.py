@@ -26,7 +26,7 @@ SHOWN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "02": (
         "It is: ring 0",
-        "It is: 200 times the same CLI",
+        "It is: the same CLI, again and again",
     ),
     "03": (
         "It is: it panics: it sees interrupts on where it has switched them off",
