@@ -15,7 +15,12 @@ FUNCTION_LINES = 70
 #: Generated tables, which may be as long as what they tabulate.
 TABLES: set[str] = set()
 
-SOURCES = sorted(path for path in (ROOT / "vlab").rglob("*.py") if "node_modules" not in path.parts)
+SOURCES = sorted(
+    path
+    for folder in ("vlab", "labs")
+    for path in (ROOT / folder).rglob("*.py")
+    if "node_modules" not in path.parts
+)
 LEFT_OVER = re.compile(r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError")
 
 
