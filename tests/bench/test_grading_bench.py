@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlab.bench import grading
+from vlab.bench.checks import LABS, check_times, solved_cells
 from vlab.bench.registry import NotMeasured, benches, measure
 
 
@@ -17,7 +18,7 @@ def silent(_words: str) -> None:
 
 
 def test_the_cells_are_those_of_the_lessons_source() -> None:
-    cells = grading._solutions(grading._LABS)
+    cells = dict(list(solved_cells(LABS, "02").items())[:2])
     assert len(cells) == 2
     for ident, text in cells.items():
         assert text.startswith(f"# exercise: {ident}\n")
@@ -31,7 +32,14 @@ def test_the_cells_are_those_of_the_lessons_source() -> None:
 
 def test_without_the_lessons_sources_it_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(NotMeasured, match="the lessons' sources are in a checkout only"):
-        grading._solutions(tmp_path)
+        solved_cells(tmp_path, "02")
+
+
+@pytest.mark.slow
+def test_the_checks_of_a_lesson_are_timed_in_a_notebook() -> None:
+    times = check_times("00")
+    assert set(times) == set(solved_cells(LABS, "00"))
+    assert all(seconds > 0 for seconds in times.values())
 
 
 @pytest.mark.slow
@@ -51,7 +59,7 @@ def test_the_class_is_graded_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.
     from vlab.grading.submission import collect
 
     grading._write_lesson(tmp_path / "labs")
-    grading._write_class(tmp_path / "in", grading._solutions(grading._LABS), 3)
+    grading._write_class(tmp_path / "in", dict(list(solved_cells(LABS, "02").items())[:2]), 3)
     monkeypatch.setenv("VLAB_LABS", str(tmp_path / "labs"))
     found = collect([tmp_path / "in"])
     assert [(each.lesson, each.trouble, len(each.cells)) for each in found] == [("98", "", 2)] * 3

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vlab.bench.checks import LABS, solved_cells
 from vlab.bench.registry import Measurement, NotMeasured, Say, at_most, bench
 
 STUDENTS = 1000
@@ -27,13 +28,9 @@ WORKERS: Final = 2
 EARLY: Final = 0.1
 """The part of the class after which a worker's memory should be what it stays."""
 LESSON: Final = "98"
-_LABS: Final = Path(__file__).parents[2] / "labs"
-_CELL: Final = re.compile(
-    r"^```\{code-cell\}[^\n]*\n(?::[^\n]*\n|\n)*(# exercise: (\S+)\n.*?)^```$", re.M | re.S
-)
 _MISTAKE: Final = ("cpu.eip += insn", "cpu.eip += 0 * insn")
 """What two of ten students have written: the guest does not get on."""
-_STUB: Final = f"raise {NotImplementedError.__name__}"
+_STUB: Final = "raise NotImplementedError"
 _STATUS: Final = re.compile(r"^VmRSS:\s+(\d+) kB$", re.M)
 MIB: Final = 1 << 20
 
@@ -78,7 +75,7 @@ def _graded(students: int, say: Say) -> Grading:
 
 
 def _grade(students: int, say: Say) -> Grading:
-    cells = _solutions(_LABS)
+    cells = dict(list(solved_cells(LABS, "02").items())[:2])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_lesson(folder / "labs")
@@ -87,21 +84,12 @@ def _grade(students: int, say: Say) -> Grading:
         return _run(folder, students)
 
 
-def _solutions(labs: Path) -> dict[str, str]:
-    """Give the solved cells of the first two exercises, from the lesson's source."""
-    sources = sorted(labs.glob("02_*/lesson.md"))
-    if not sources:
-        raise NotMeasured("the lessons' sources are in a checkout only")
-    found = {ident: text for text, ident in _CELL.findall(sources[0].read_text(encoding="utf-8"))}
-    return dict(list(found.items())[:2])
-
-
 def _write_lesson(labs: Path) -> None:
     lesson = labs / f"{LESSON}_two"
     lesson.mkdir(parents=True)
     (lesson / f"exercises_{LESSON}.py").write_text(
         "from pathlib import Path\n\nfrom vlab.grading.catalogue import find\n\n"
-        f"EXERCISES = find('02', Path({str(_LABS)!r})).exercises()[:2]\n",
+        f"EXERCISES = find('02', Path({str(LABS)!r})).exercises()[:2]\n",
         encoding="utf-8",
     )
     (lesson / "lesson.md").write_text("The benchmark's lesson.\n", encoding="utf-8")
@@ -143,7 +131,7 @@ def _run(folder: Path, students: int) -> Grading:
     began = time.perf_counter()
     with subprocess.Popen(
         [*command, "--workers", str(WORKERS)],
-        env=os.environ | {"VLAB_LABS": str(folder / "labs")},
+        env=os.environ | {"VLABLABS": str(folder / "labs")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -59,7 +59,7 @@ def blocks(text: str, ident: str = "this") -> list[Block]:
             stubs += 1
         said = tuple(match[1] for line in inside[:stubs] if (match := _STUB.fullmatch(line)))
         name = _name(text, begin + 1, end + 1) or ident
-        stub = said or (f'raise {NotImplementedError.__name__}("write {name}")',)
+        stub = said or (f'raise NotImplementedError("write {name}")',)
         found.append(Block(begin, end, indent, stub, tuple(inside[stubs:])))
     return found
 
