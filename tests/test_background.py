@@ -108,7 +108,7 @@ def test_a_pause_that_comes_too_late_does_not_stop_the_next_run(tmp_path: Path) 
     with open_vm(tmp_path, say("one") + say("two") + leave(0)) as vm:
         vm.start(until="one")
         vm.wait()
-        vm._monitor.request_stop(vlab.Stop(StopKind.PAUSED, "too late"))
+        vm.vmm.request_stop(vlab.Stop(StopKind.PAUSED, "too late"))
         assert vm.run(until="two").kind == StopKind.EXPECTED
 
 
@@ -351,7 +351,7 @@ def test_a_port_access_whose_device_raises_is_undone_exactly_and_done_again(
             device = Raising()
             if not raising:
                 device.sometimes = lambda: None  # type: ignore[assignment]
-            vm._monitor.board.ports.add(0x300, 4, "raising", device.read, device.write, width=4)
+            vm.vmm.board.ports.add(0x300, 4, "raising", device.read, device.write, width=4)
             problems = run_over_problems(vm, background=background)
             assert problems == (3 + 5 + 5 + 1 if raising else 0)
             assert bytes(vm.memory[0x8080:0x8082]) == b"\1\1"  # the flags survived
@@ -370,7 +370,7 @@ def test_a_timer_whose_callback_raises_rings_again(tmp_path: Path, monitor: str)
         code = timer(then=count_down(500_000) + leave(0), hertz=1000)
         with open_vm(tmp_path, code, monitor=monitor) as vm:
             sometimes = Sometimes()
-            expire = vm._monitor.board.pit.expire
+            expire = vm.vmm.board.pit.expire
             if raising:
 
                 def expire_sometimes(
@@ -380,7 +380,7 @@ def test_a_timer_whose_callback_raises_rings_again(tmp_path: Path, monitor: str)
                     expire()
 
                 monkey = pytest.MonkeyPatch()
-                monkey.setattr(type(vm._monitor.board.pit), "expire", lambda _self, e=expire_sometimes: e())
+                monkey.setattr(type(vm.vmm.board.pit), "expire", lambda _self, e=expire_sometimes: e())
             try:
                 problems = run_over_problems(vm, background=False)
             finally:
@@ -394,7 +394,7 @@ def test_a_timer_whose_callback_raises_rings_again(tmp_path: Path, monitor: str)
 def test_the_state_is_whole_while_a_problem_is_looked_at(tmp_path: Path) -> None:
     with open_vm(tmp_path, PORT_GUEST) as vm:
         device = Raising()
-        vm._monitor.board.ports.add(0x300, 4, "raising", device.read, device.write, width=4)
+        vm.vmm.board.ports.add(0x300, 4, "raising", device.read, device.write, width=4)
         vm.start()
         with pytest.raises(RuntimeError, match="attempt 1"):
             vm.wait()
@@ -476,7 +476,7 @@ def test_a_vm_that_nobody_refers_to_stops_and_goes(tmp_path: Path, until: object
     threads = threading.active_count()
     vm = open_vm(tmp_path, GUESTS[name])
     gone = weakref.ref(vm)
-    memory = weakref.ref(vm._monitor.memory)
+    memory = weakref.ref(vm.vmm.memory)
     vm.start(until)  # type: ignore[arg-type]
     time.sleep(0.02)
     del vm
@@ -666,6 +666,6 @@ def test_ctrl_c_ends_the_command_line_with_its_status() -> None:
 def test_a_port_write_goes_to_the_device_once(tmp_path: Path) -> None:
     codes: list[int] = []
     with open_vm(tmp_path, out(0x80, 3) + out(0x80, 4) + leave(0)) as vm:
-        vm._monitor.board.events.post_code = codes.append
+        vm.vmm.board.events.post_code = codes.append
         vm.run()
     assert codes == [3, 4]

@@ -207,14 +207,14 @@ def test_no_guest_finds_anothers_memory(make: Callable[..., vlab.VM]) -> None:
     other.run()
     assert SECRET not in bytes(other.memory)
     assert one.memory[0x200000 : 0x200000 + len(SECRET)] == SECRET
-    spans = [(vm._monitor.memory.hpa, vm._monitor.memory.size) for vm in (one, other)]
+    spans = [(vm.vmm.memory.hpa, vm.vmm.memory.size) for vm in (one, other)]
     assert spans[0][0] + spans[0][1] <= spans[1][0] or spans[1][0] + spans[1][1] <= spans[0][0]
 
 
 @pytest.mark.parametrize("monitor", WAYS)
 def test_no_nested_table_leads_to_a_frame_of_someone_else(make: Callable[..., vlab.VM], monitor: str) -> None:
     one, other = make(SPIN, monitor=monitor), make(SPIN, monitor=monitor)
-    memory = other._monitor.memory
+    memory = other.vmm.memory
     for gpa in [*range(0, 4 << 20, 0x1000), 4 << 20, 1 << 30, 0xFFFF0000]:
         host = one.walk(gpa).host
         assert host is None or not memory.hpa <= host < memory.hpa + memory.size, hex(gpa)

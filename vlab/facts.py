@@ -98,6 +98,14 @@ class Facts(ABC):
         return handlers.serving(self._monitor, event.reason, event.info1, event.info2)
 
     @property
+    def vmm(self) -> Monitor:
+        """The virtual machine monitor itself, an object of ``vlab.vmm``, for a look inside.
+
+        Its name is ``monitor``. What it has differs between monitors, and may change between versions.
+        """
+        return self._monitor
+
+    @property
     def machine(self) -> Machine:
         """The computer underneath."""
         return self._monitor.machine

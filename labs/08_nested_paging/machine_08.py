@@ -30,7 +30,7 @@ class Host(Facade):
     offers = ("read", "guest_fault", "nested_fault")
 
     def __init__(self, vm: VM) -> None:
-        guest, nested = vm._monitor.guest_paging(), vm._monitor.nested_paging()
+        guest, nested = vm.vmm.guest_paging(), vm.vmm.nested_paging()
         assert nested is not None
         self.guest, self.nested = guest, nested
         self.guest_cr3, self.nested_cr3 = guest.root, nested.root

@@ -42,9 +42,9 @@ def _runs_alike(trial: Trial, guest: str | bytes, memory: str, *, frames: bool =
 
 
 def _frugal(paging: StudentNested, ours: VM) -> None:
-    reference = getattr(ours._monitor, "paging", None)
+    reference = getattr(ours.vmm, "paging", None)
     assert isinstance(reference, NestedPaging)
-    needed = reference._tables._tree.table_count
+    needed = reference.table_count
     if paging.frames > needed:
         raise Broken(
             f"your nested tables take {paging.frames} frames, and {needed} are enough",

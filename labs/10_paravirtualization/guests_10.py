@@ -106,9 +106,9 @@ class Program:
 
 def place_of(vm: VM) -> Place:
     """Give where a paravirtual guest is."""
-    monitor = vm._monitor
+    monitor = vm.vmm
     assert isinstance(monitor, ParavirtualMonitor)
-    return Place(monitor.tables.base, Layout.of(vm.loaded.start, monitor.memory))
+    return Place(monitor.tables.base, monitor.layout)
 
 
 def open_guest(trial: Trial, monitor: type[ParavirtualMonitor] | str) -> tuple[VM, Place]:

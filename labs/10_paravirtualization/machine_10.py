@@ -20,7 +20,6 @@ from vlab.vmm.paravirtual.direct import DirectTables
 from vlab.vmm.paravirtual.frames import Use
 from vlab.vmm.paravirtual.hypercalls import TABLE, Hypercall
 from vlab.vmm.paravirtual.interface import KERNEL_BASE, Call, Error
-from vlab.vmm.paravirtual.layout import Layout
 from vlab.vmm.paravirtual.monitor import ParavirtualMonitor
 
 FRAME: Final = LegacyPte.FRAME.mask
@@ -98,8 +97,8 @@ def word(name: str, value: object) -> int:
 
 
 def _is_kernel_table(monitor: ParavirtualMonitor, address: int) -> bool:
-    layout, base = Layout.of(monitor._start, monitor.memory), monitor.tables.base
-    return layout.tables <= address - base < layout.free_start
+    layout = monitor.layout
+    return layout.tables <= address - monitor.tables.base < layout.free_start
 
 
 def lie(monitor: ParavirtualMonitor, address: int, value: int) -> str:

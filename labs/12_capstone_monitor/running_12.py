@@ -84,5 +84,5 @@ def ours(trial: Trial, guest: bytes | str, plan: Plan, memory: str = "2M") -> VM
 
 def how_it_ended(vm: VM) -> Stop | None:
     """How a guest under somebody's own loop ended."""
-    monitor = vm._monitor
+    monitor = vm.vmm
     return monitor.stop_noted if isinstance(monitor, Bare) else None

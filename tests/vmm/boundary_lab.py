@@ -38,14 +38,14 @@ def stop(_vm: vlab.VM) -> bool:
 
 def evict(vm: vlab.VM) -> bool:
     """Take away all that the monitor has made of the guest's page tables, and all that the TLB has."""
-    vm._monitor._memory_map_changed()
-    vm._monitor.processor.engine.flush_tlb()
+    vm.vmm._memory_map_changed()
+    vm.vmm.processor.engine.flush_tlb()
     return True  # for the processor fetches anew what it executes next
 
 
 def let_the_timer_tick(vm: vlab.VM) -> bool:
     """Let so much time pass at once that the next alarm is due here."""
-    monitor = vm._monitor
+    monitor = vm.vmm
     if monitor.board.alarms.next != FOREVER:
         monitor.clock.skip(max(0, monitor.board.alarms.next - monitor.clock.now()))
     return True
@@ -111,9 +111,9 @@ class Boundaries:
         self.done[address] += 1
         self._acted_at, self._wait = address, self.done.total() % (self.apart + 1)
         if not self.exact:
-            self.vm._monitor.post(partial(self.act, self.vm))  # type: ignore[arg-type]
+            self.vm.vmm.post(partial(self.act, self.vm))  # type: ignore[arg-type]
         elif self.act(self.vm):
-            engine = self.vm._monitor.processor.engine
+            engine = self.vm.vmm.processor.engine
             engine.stops.request()
             engine.uncount_block()
             engine.stop_with(microcode._AGAIN)
@@ -121,7 +121,7 @@ class Boundaries:
     @contextmanager
     def watched(self) -> Iterator[Boundaries]:
         """Act while the guest runs."""
-        engine = self.vm._monitor.processor.engine
+        engine = self.vm.vmm.processor.engine
         function = CodeHook(self._visit)
         hook = engine.add_hook("code", function, 0, self.first, self.last)
         engine.stop_between_blocks(False)
@@ -176,7 +176,7 @@ def moved_code(vm: vlab.VM) -> tuple[int, int] | None:
     if vm.monitor == "none":
         return None
     vm.run(exits=3, timeout=20)
-    monitor = vm._monitor
+    monitor = vm.vmm
     nested, pages = monitor.on_processor(lambda _: mappings(vm.machine))
     ram = range(monitor.memory.hpa, monitor.memory.hpa + monitor.memory.size)
     places = [linear for linear, frame, _ in pages if frame not in ram and frame < vm.machine.memory.size]

@@ -61,7 +61,7 @@ class Twins:
     def __init__(self, bench: Bench, vm: vlab.VM) -> None:
         self.bench = bench
         self.vm = vm
-        monitor = vm._monitor
+        monitor = vm.vmm
         assert isinstance(monitor, DeprivilegedMonitor)
         self.monitor = monitor
         self.emulator = Emulator(

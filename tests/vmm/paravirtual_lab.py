@@ -128,7 +128,7 @@ BEGIN = (
 
 
 def place_of(vm: vlab.VM) -> Place:
-    monitor = vm._monitor
+    monitor = vm.vmm
     assert isinstance(monitor, ParavirtualMonitor)
     return Place(monitor.tables.base, Layout.of(vm.loaded.start, monitor.memory))
 

@@ -114,7 +114,7 @@ class Fortress:
         room = frames.allocate(2 * MEMORY, MEMORY)
         self.victim = vlab.VM(self._work, memory=MEMORY, machine=self.machine)
         frames.free(room)
-        self.victim_hpa = self.victim._monitor.memory.hpa
+        self.victim_hpa = self.victim.vmm.memory.hpa
         for place in (0x20000, 0x100000 + PAGE, 0x1F0000):
             self.victim.memory[place : place + len(SECRET)] = SECRET
         assert self.victim.run(lambda vm: vm.virtual_time_ns > 2_000_000).kind is StopKind.EXPECTED
@@ -203,9 +203,9 @@ class Fortress:
         np.not_equal(self._frames, self._before, out=self._differs)
         changed = set(np.flatnonzero(self._differs.any(axis=1)).tolist())
         assert changed <= own, f"changed: {[hex(frame * PAGE) for frame in sorted(changed - own)]}"
-        memory = vm._monitor.memory
+        memory = vm.vmm.memory
         ram = range(memory.hpa // PAGE, (memory.hpa + memory.size) // PAGE)
-        nested, pages = vm._monitor.on_processor(lambda _: mappings(self.machine))
+        nested, pages = vm.vmm.on_processor(lambda _: mappings(self.machine))
         for linear, frame, size in pages:
             frames = set(range(frame // PAGE, (frame + size) // PAGE))
             assert frames <= self.windows or frames <= set(ram) or frames <= self.taken, (

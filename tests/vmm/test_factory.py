@@ -84,7 +84,7 @@ def test_the_deterministic_clock_begins_at_the_same_date_each_time(tmp_path: Pat
     years = []
     for _ in range(2):
         with vlab.VM(path, memory="4M") as vm:
-            ports = vm._monitor.board.ports
+            ports = vm.vmm.board.ports
             ports.write(0x70, 1, 0x09)
             years.append(ports.read(0x71, 1))
     assert years == [0x26, 0x26]

@@ -22,7 +22,7 @@ from vlab.vmm.virtual_cpu import BRAND, REFUSED_MSRS
 
 
 def control(vm: vlab.VM) -> VmcbControl:
-    return VmcbControl(vm.machine.memory.bytes, vm._monitor.vmcb)  # type: ignore[attr-defined]
+    return VmcbControl(vm.machine.memory.bytes, vm.vmm.vmcb)  # type: ignore[attr-defined]
 
 
 def words_at(vm: vlab.VM, address: int, count: int) -> tuple[int, ...]:
@@ -60,7 +60,7 @@ def test_the_control_area_says_what_the_monitor_intercepts(tmp_path: Path) -> No
             assert area.intercept_misc2 & field.mask
         assert (area.asid, area.nested_ctl & 1) == (1, 1)
         assert area.intercept_exceptions == 0  # nested paging leaves the guest its faults
-        nested = vm._monitor.nested_paging()
+        nested = vm.vmm.nested_paging()
         assert nested is not None
         assert nested.root == area.nested_cr3
 
@@ -77,7 +77,7 @@ def test_the_save_area_is_written_when_another_guest_takes_the_processor(tmp_pat
     one, other = (vlab.VM(guest(tmp_path, SPIN), memory="4M", machine=machine) for _ in range(2))
     one.run(timeout=0.02)
     other.run(timeout=0.02)
-    save = VmcbSave(machine.memory.bytes, one._monitor.vmcb)  # type: ignore[attr-defined]
+    save = VmcbSave(machine.memory.bytes, one.vmm.vmcb)  # type: ignore[attr-defined]
     assert (save.rip, save.rsp, save.cr0 & 1, save.cpl) == (CODE, STACK, 1, 0)
     one.close()
     other.close()
@@ -123,7 +123,7 @@ def test_a_trap_that_the_monitor_intercepts_and_gives_back_is_the_same_to_the_gu
         with vlab.VM(guest(tmp_path, trapping(code, vector)), memory="4M", trace="full") as vm:
             if intercepted:
                 control(vm).intercept_exceptions |= 1 << vector
-                vm._monitor.intercepts_changed()  # type: ignore[attr-defined]
+                vm.vmm.intercepts_changed()  # type: ignore[attr-defined]
             assert vm.run(timeout=20).exit_code == 0x77
             frames.append(words_at(vm, SCRATCH, 2))
             traps.append([each.rip for each in vm.exits if each.reason == "EXCEPTION"])

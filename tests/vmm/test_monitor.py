@@ -133,7 +133,7 @@ def test_of_two_endings_the_first_counts(tmp_path: Path) -> None:
 
 def test_a_stop_that_was_asked_for_comes_before_any_block(tmp_path: Path) -> None:
     with vlab.VM(guest(tmp_path, say("x") + leave(0)), memory="4M") as vm:
-        monitor = vm._monitor
+        monitor = vm.vmm
         monitor.request_stop(Stop(StopKind.PAUSED, "first of all"))
         assert monitor.run() == Stop(StopKind.PAUSED, "first of all")
         assert vm.blocks == 0
@@ -146,14 +146,14 @@ def test_what_is_posted_is_done_in_order_before_the_guest_goes_on(tmp_path: Path
     with vlab.VM(guest(tmp_path, SPIN), memory="4M") as vm:
         done: list[int] = []
         for number in range(5):
-            vm._monitor.post(lambda number=number: done.append(number))
+            vm.vmm.post(lambda number=number: done.append(number))
         vm.run(until=lambda _vm: len(done) == 5, timeout=20)
         assert done == [0, 1, 2, 3, 4]
 
 
 def test_a_problem_put_off_comes_out_of_the_next_run_once(tmp_path: Path) -> None:
     with vlab.VM(guest(tmp_path, SPIN), memory="4M") as vm:
-        vm._monitor.raise_later(OSError("later"))
+        vm.vmm.raise_later(OSError("later"))
         with pytest.raises(OSError, match="later"):
             vm.run(timeout=20)
         assert vm.run(timeout=0.01).kind == StopKind.TIMEOUT

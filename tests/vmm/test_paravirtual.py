@@ -85,7 +85,7 @@ def test_the_guest_finds_its_memory_described(tmp_path: Path) -> None:
 
     with open_guest(tmp_path, program, machine=computer()) as vm:
         seen = outcome(vm, vm.run(timeout=20))
-        layout, base = vm._monitor._layout, vm._monitor.memory.hpa  # type: ignore[attr-defined]
+        layout, base = vm.vmm.layout, vm.vmm.memory.hpa  # type: ignore[attr-defined]
     assert base
     expected = (HEADER_MAGIC, 4 << 20, base, KERNEL_BASE + layout.directory, layout.free_start)
     assert seen.results[:8] == (*expected, KERNEL_BASE + layout.shared_info, 0x19, 0x21)
@@ -543,7 +543,7 @@ def test_a_walk_shows_the_guests_own_tables(tmp_path: Path) -> None:
     with open_guest(tmp_path, lambda _: BEGIN + done(), machine=computer()) as vm:
         vm.run(timeout=20)
         walk = vm.walk(linear(page(3)))
-        assert walk.host == vm._monitor.memory.hpa + page(3)
+        assert walk.host == vm.vmm.memory.hpa + page(3)
         assert walk.memory_references == 2
 
 

@@ -49,7 +49,7 @@ def kernel(paging: object, **options: object) -> vlab.VM:
 
 
 def shadow(vm: vlab.VM) -> ShadowPaging:
-    paging = vm._monitor.tables.paging  # type: ignore[attr-defined]
+    paging = vm.vmm.tables.paging  # type: ignore[attr-defined]
     assert isinstance(paging, ShadowPaging)
     return paging
 
@@ -105,7 +105,7 @@ def test_the_guest_takes_its_own_addresses_for_the_machines(tmp_path: Path) -> N
     machine = computer()
     with open_guest(tmp_path, program, machine=machine, paging="shadow") as vm:
         seen = outcome(vm, vm.run(timeout=20))
-        assert vm._monitor.memory.hpa
+        assert vm.vmm.memory.hpa
         layout = place_of(vm).layout
         assert vm.registers().cr3 == layout.directory
         walk = vm.walk(linear(A))
@@ -283,7 +283,7 @@ def test_whatever_is_in_the_tables_the_neighbours_memory_is_not_touched(seed: in
         before = neighbour.state_hash()
         with open_guest(tmp_path, program, contents, machine=machine, paging="shadow") as vm:
             stop = vm.run(timeout=20)
-            area = vm._monitor.tables._area.table + 4096  # type: ignore[attr-defined]
+            area = vm.vmm.tables._area.table + 4096  # type: ignore[attr-defined]
             descriptors = machine.memory.read_bytes(area, 56)
         assert stop.kind in (StopKind.EXIT, StopKind.FAILED)
         assert neighbour.state_hash() == before

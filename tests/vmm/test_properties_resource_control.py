@@ -65,7 +65,7 @@ def test_a_frame_of_others_that_changes_is_noticed(arena: Arena) -> None:
     place = fortress.victim_hpa + 0x50000
     memory = fortress.machine.memory
     with fortress.attacker(Attack("none", ()), *MONITORS[-1]) as vm:
-        vm._monitor.post(lambda: memory.write(place, 1, 1))
+        vm.vmm.post(lambda: memory.write(place, 1, 1))
         with pytest.raises(AssertionError, match=f"changed: .*{place:#x}"):
             fortress.run(vm)
     memory.write(place, 1, 0)

@@ -70,7 +70,7 @@ def test_below_a_full_trace_nothing_is_in_the_way(tmp_path: Path, options: dict[
     with vlab.VM(guest(tmp_path, CODE), memory="4M", **options) as vm:
         vm.run(timeout=20)
         assert vm.exits.source.event_counts[Kind.IO] == 0
-        monitor = vm._monitor
+        monitor = vm.vmm
         for bus in (monitor.board.ports, monitor.board.memory_windows):
             assert monitor._recorded(bus) is bus
 

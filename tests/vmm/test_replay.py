@@ -162,7 +162,7 @@ def test_a_key_takes_its_time_to_arrive(tmp_path: Path) -> None:
         run_for(vm, 100_000)
         typed = vm.virtual_time_ns
         vm.send("x")
-        serial = vm._monitor.board.serial
+        serial = vm.vmm.board.serial
         before = serial.save()
         vm.run(lambda vm: serial.save() != before, timeout=20)
         assert typed + LATENCY_NS <= vm.virtual_time_ns < typed + LATENCY_NS + 5_000

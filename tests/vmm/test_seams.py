@@ -53,6 +53,7 @@ def test_a_monitor_of_ones_own_can_be_any_technique(tmp_path: Path) -> None:
         name = "mine"
 
     with vlab.VM(guest(tmp_path, leave(3)), monitor=Mine) as vm:
+        assert isinstance(vm.vmm, Mine)
         assert vm.run().exit_code == 3
         assert vm.monitor == "mine"
         assert vm.paging == "shadow"

@@ -142,7 +142,7 @@ def test_chips_and_alarms_are_as_they_were(tmp_path: Path, way: dict[str, str]) 
         run_for(vm, 500_000)
         moment = vm.snapshot()
         other.restore(moment)
-        board, copy = vm._monitor.board, other._monitor.board
+        board, copy = vm.vmm.board, other.vmm.board
         assert copy.save() == board.save() == moment.devices
         assert copy.interrupt == board.interrupt
         assert _alarms(copy) == _alarms(board)
@@ -172,12 +172,12 @@ def test_the_interrupt_shadow_survives(
 ) -> None:
     monkeypatch.setattr("vlab.vmm.monitor.CHUNK_BLOCKS", 1)
     with vlab.VM(guest(tmp_path, b"\xfb" + SPIN), memory="4M", **way) as vm:  # sti; jmp $
-        vm.run(lambda vm: vm._monitor.on_processor(lambda _p: vm._monitor.core.interrupt_shadow), timeout=20)
+        vm.run(lambda vm: vm.vmm.on_processor(lambda _p: vm.vmm.core.interrupt_shadow), timeout=20)
         moment = vm.snapshot()
         run_for(vm, 1000)
-        assert not vm._monitor.core.interrupt_shadow
+        assert not vm.vmm.core.interrupt_shadow
         vm.restore(moment)
-        assert vm._monitor.core.interrupt_shadow
+        assert vm.vmm.core.interrupt_shadow
 
 
 def test_an_address_without_memory_is_found_empty_again(tmp_path: Path) -> None:

@@ -85,10 +85,10 @@ def test_what_was_set_for_the_saved_vm_holds_for_the_loaded_one(tmp_path: Path) 
     with vlab.VM(guest(tmp_path, SPIN), **options) as vm:  # type: ignore[arg-type]
         vm.save(path)
     with VM.load(path) as vm:
-        assert (vm.memory_bytes, vm.clock, vm._monitor.recorder.level) == (6 << 20, "realtime", "full")
-        assert vm._monitor.recorder.capacity == 77
+        assert (vm.memory_bytes, vm.clock, vm.vmm.recorder.level) == (6 << 20, "realtime", "full")
+        assert vm.vmm.recorder.capacity == 77
     with VM.load(path, trace="off") as vm:
-        assert vm._monitor.recorder.level == "off"
+        assert vm.vmm.recorder.level == "off"
 
 
 def test_a_strategy_of_the_users_own_is_given_again(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_handler_cannot_take_or_restore_snapshots(tmp_path: Path) -> None:
                     attempt()
                 said.append(str(caught.value))
 
-        vm._monitor.board.events.post_code = listen
+        vm.vmm.board.events.post_code = listen
         run_for(vm, 10_000)
     tail = (
         ": the guest is in the middle of an instruction; do it between two, in a predicate of run(), "

@@ -230,7 +230,7 @@ def test_code_that_somebody_else_writes_is_run_as_written(lab: Lab, how: str) ->
         if how == "as the host":
             vm.memory[0x30001] = 9
         else:
-            memory = vm._monitor.memory
+            memory = vm.vmm.memory
             memory.ram[0x30001] = 9
             memory.on_written(0x30001, 1)
 

@@ -274,8 +274,8 @@ class Lab:
             if before is not None:
                 before(vm)
             stop = vm.run(timeout=10)
-            if after is not None and isinstance(vm._monitor, BinaryTranslation):
-                after(vm._monitor)
+            if after is not None and isinstance(vm.vmm, BinaryTranslation):
+                after(vm.vmm)
             seen, state = bytes(vm.memory[:LAST]), vm.registers()
         state.rflags &= ~_RF  # which the emulator clears late
         (end,) = struct.unpack_from("<I", seen, LOG_POINTER)

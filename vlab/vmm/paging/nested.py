@@ -42,6 +42,11 @@ class NestedTables:
         """Host-physical address of the top table: the VMCB's nested CR3."""
         return self._tree.root
 
+    @property
+    def table_count(self) -> int:
+        """How many frames the tables take."""
+        return self._tree.table_count
+
     def build(self) -> None:
         """Write the tables anew from the guest's memory map; the caller flushes."""
         self._tree.clear()
@@ -81,6 +86,11 @@ class NestedPaging:
         self._host = host
         self._nothing = host.machine.window(_read_nothing, _write_nothing)
         self._tables = NestedTables(TableTree(host.machine), host.memory)
+
+    @property
+    def table_count(self) -> int:
+        """How many frames the nested tables take."""
+        return self._tables.table_count
 
     def configure(self, control: VmcbControl) -> None:
         """Turn nested paging on (APM2 15.25.3); nothing of the guest's own paging is intercepted."""

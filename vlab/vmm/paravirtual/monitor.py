@@ -79,8 +79,8 @@ class ParavirtualMonitor(TrappingMonitor):
     def boot(self, state: CpuState) -> None:
         """Set the state that ``start.build`` made."""
         super().boot(state)
-        self._layout = Layout.of(state, self.memory)
-        self.shared = shared_info(self._layout, self.memory)
+        self.layout = Layout.of(state, self.memory)
+        self.shared = shared_info(self.layout, self.memory)
 
     def _take_processor(self, *, first: bool) -> None:
         processor = self.processor
@@ -91,7 +91,7 @@ class ParavirtualMonitor(TrappingMonitor):
         if first:
             self.core.load(self.tables.initial_state(self._start))
             self.events.begin()
-            self.tables.begin(self._layout, [self._start.cr3])
+            self.tables.begin(self.layout, [self._start.cr3])
 
     def guest_state(self) -> CpuState:
         """The registers as the guest sees them: IF is that of the shared page."""
@@ -265,7 +265,7 @@ class ParavirtualMonitor(TrappingMonitor):
         paging = {name: value for name, value in state.items() if name.startswith(_PAGING)}
         self.tables.restore({name.removeprefix(_PAGING): value for name, value in paging.items()})
         directories = [address for name, address in state.items() if name.startswith(_PINNED)]
-        self.tables.begin(self._layout, directories)
+        self.tables.begin(self.layout, directories)
         self.processor.engine.flush_tlb()
         self.processor.code.forget()
 
