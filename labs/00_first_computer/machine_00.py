@@ -6,7 +6,7 @@ from reprlib import repr as shorten
 from typing import Any, Final
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade
+from vlab.grading.facade import Facade, unsigned
 from vlab.grading.student import Student
 from vlab.machine.identity import Identity
 from vlab.trace.events import ExitEvent
@@ -62,7 +62,7 @@ class CpuidExit(Facade):
 
     def processor(self, leaf: object, subleaf: object) -> list[int]:
         """Give EAX, EBX, ECX and EDX as the processor answers."""
-        return list(PROCESSOR.cpuid(_question("leaf", leaf), _question("subleaf", subleaf)))
+        return list(PROCESSOR.cpuid(unsigned("leaf", leaf, 32), unsigned("subleaf", subleaf, 32)))
 
     def carry_out(self, before: int) -> None:
         """Do to the real processor what the student has decided. before: RIP of the instruction."""
@@ -77,12 +77,6 @@ class CpuidExit(Facade):
         for n, name in enumerate(_REGISTERS):
             core.set_gpr(n, self._values[name])
         processor.skip(_LENGTH)
-
-
-def _question(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _32:
-        raise ValueError(f"{name} is {shorten(value)}; give a whole number from 0 to {_32:#x}")
-    return value
 
 
 def answering(student: Student, vendor: str, name: str) -> type[HardwareMonitor]:

@@ -140,7 +140,7 @@ def sleeps(trial: Trial) -> None:
     hint = "cpu.halt() says that the guest sleeps; EIP has to be behind the HLT all the same"
     stop = trial.run(vm, exits=50, hint=hint)
     if stop.kind is not StopKind.HALTED:
-        ended = stop.story.splitlines()[0]
+        ended = stop.headline
         raise Broken(f"after CLI and HLT the guest sleeps for good; here: {ended}", hint=hint, vm=vm)
 
 
@@ -188,7 +188,7 @@ def whole_guest(trial: Trial) -> None:
     stop = trial.run(vm)
     if stop.exit_code != 0:
         raise Broken(
-            f"the guest 'rings' ended with '{stop.story.splitlines()[0]}'",
+            f"the guest 'rings' ended with '{stop.headline}'",
             hint="its kernel goes to ring 3 and comes back ten times: by IRET, and in ring 3 HLT is refused",
             vm=vm,
         )

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from vlab.grading.equivalence import follow
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
 from vlab.guests.programs import image
@@ -61,7 +61,7 @@ class GuestCpu(Facade):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _GENERAL:
-            self._cpu.words[_GENERAL.index(name)] = _number(name, value)
+            self._cpu.words[_GENERAL.index(name)] = unsigned(name, value, 32)
         else:
             super().__setattr__(name, value)
 
@@ -72,7 +72,7 @@ class GuestCpu(Facade):
 
     @eip.setter
     def eip(self, value: object) -> None:
-        self._cpu.rip = _number("eip", value)
+        self._cpu.rip = unsigned("eip", value, 32)
 
     @property
     def eflags(self) -> int:
@@ -81,7 +81,7 @@ class GuestCpu(Facade):
 
     @eflags.setter
     def eflags(self, value: object) -> None:
-        self._cpu.rflags = _number("eflags", value) | 2
+        self._cpu.rflags = unsigned("eflags", value, 32) | 2
 
     @property
     def interrupt_flag(self) -> bool:
@@ -90,7 +90,7 @@ class GuestCpu(Facade):
 
     @interrupt_flag.setter
     def interrupt_flag(self, value: object) -> None:
-        self._cpu.interrupt_flag = bool(_number("interrupt_flag", value))
+        self._cpu.interrupt_flag = bool(unsigned("interrupt_flag", value, 32))
 
     @property
     def cpl(self) -> int:
@@ -104,12 +104,14 @@ class GuestCpu(Facade):
 
     def read(self, address: int, size: int) -> int:
         """Read 1, 2 or 4 bytes at a linear address."""
-        return self._cpu.read(_number("address", address), _size(size))
+        return self._cpu.read(unsigned("address", address, 32), _size(size))
 
     def write(self, address: int, size: int, value: int) -> None:
         """Write 1, 2 or 4 bytes at a linear address."""
         size = _size(size)
-        self._cpu.write(_number("address", address), size, _number("value", value) & (1 << 8 * size) - 1)
+        self._cpu.write(
+            unsigned("address", address, 32), size, unsigned("value", value, 32) & (1 << 8 * size) - 1
+        )
 
     def control(self, name: str) -> int:
         """Give the guest's CR0, CR2, CR3 or CR4."""
@@ -117,11 +119,11 @@ class GuestCpu(Facade):
 
     def set_control(self, name: str, value: int) -> None:
         """Give the guest's CR0, CR2, CR3 or CR4 another value."""
-        self._monitor.emulator.system.write_control(self._cpu, _control(name), _number("value", value))
+        self._monitor.emulator.system.write_control(self._cpu, _control(name), unsigned("value", value, 32))
 
     def set_gdtr(self, base: int, limit: int) -> None:
         """Give the guest another GDT: base and limit of the table."""
-        self._cpu.gdtr = TableRegister(_number("base", base), _number("limit", limit) & 0xFFFF)
+        self._cpu.gdtr = TableRegister(unsigned("base", base, 32), unsigned("limit", limit, 32) & 0xFFFF)
 
     def interrupt_shadow(self) -> None:
         """Hold interrupts off for one more instruction."""
@@ -133,27 +135,21 @@ class GuestCpu(Facade):
 
     def fault(self, vector: int, error_code: int | None = None) -> None:
         """Have the guest's own handler for an exception run next, in place of the instruction."""
-        code = None if error_code is None else _number("error_code", error_code)
-        self.verdict = Inject(Event(EventKind.EXCEPTION, _number("vector", vector) & 0x1F, code))
+        code = None if error_code is None else unsigned("error_code", error_code, 32)
+        self.verdict = Inject(Event(EventKind.EXCEPTION, unsigned("vector", vector, 32) & 0x1F, code))
 
     def return_to_same_ring(self, selector: int, offset: int) -> None:
         """Load CS and EIP, as IRET does within a ring."""
         transfers.return_to_same_ring(
-            self._cpu, _number("selector", selector) & 0xFFFF, _number("offset", offset)
+            self._cpu, unsigned("selector", selector, 32) & 0xFFFF, unsigned("offset", offset, 32)
         )
 
     def return_to_outer_ring(self, selector: int, offset: int, stack: int, pointer: int) -> None:
         """Load CS, EIP, SS and ESP, as IRET does to an outer ring."""
         transfers.return_to_outer_ring(
-            self._cpu, _number("selector", selector) & 0xFFFF, _number("offset", offset),
-            _number("stack", stack) & 0xFFFF, _number("pointer", pointer),
+            self._cpu, unsigned("selector", selector, 32) & 0xFFFF, unsigned("offset", offset, 32),
+            unsigned("stack", stack, 32) & 0xFFFF, unsigned("pointer", pointer, 32),
         )  # fmt: skip
-
-
-def _number(name: str, value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= _32:
-        raise ValueError(f"{name}: {value!r} is no number of 32 bits")
-    return int(value)
 
 
 def _size(size: object) -> int:

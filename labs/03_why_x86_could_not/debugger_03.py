@@ -7,10 +7,10 @@ from typing import Final
 
 from pieces_03 import DATA
 from planted_03 import CHECKPOINT
-from registers_03 import GENERAL, MASK_32, number_of
+from registers_03 import GENERAL, MASK_32
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.grading.trial import Trial
 from vlab.guests.programs import STACK
 from vlab.session import VM
@@ -61,7 +61,7 @@ class Debugger(Facade):
     def memory(self, machine: str, address: int, size: int) -> bytes:
         """Give bytes of a machine's memory."""
         vm = self._machine(machine)
-        first, count = number_of("address", address), number_of("size", size)
+        first, count = unsigned("address", address, 32), unsigned("size", size, 32)
         if count > _PAGE or first + count > vm.memory_bytes:
             raise ValueError(
                 f"{count} bytes at {first:#x}: give at most {_PAGE}, inside of the guest's memory"
@@ -70,7 +70,7 @@ class Debugger(Facade):
 
     def disassemble(self, address: int, count: int) -> list[Value]:
         """Give instructions from an address on, as [address, text]."""
-        lines = self.machines["right"].disassemble(max(1, min(number_of("count", count), 32)), at=address)
+        lines = self.machines["right"].disassemble(max(1, min(unsigned("count", count, 32), 32)), at=address)
         return [[int(each.partition(":")[0], 16), each.partition(": ")[2]] for each in lines]
 
     def _machine(self, name: str) -> VM:

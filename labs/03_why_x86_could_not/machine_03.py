@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Final
 
-from registers_03 import GENERAL, MASK_32, number_of
+from registers_03 import GENERAL, MASK_32
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade
+from vlab.grading.facade import Facade, unsigned
 from vlab.grading.student import Student
 from vlab.isa.sensitive import Sensitive
 from vlab.isa.svm_exits import SvmExit
@@ -51,17 +51,17 @@ class GuestCpu(Facade):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FIELDS:
-            self._values[name] = number_of(name, value)
+            self._values[name] = unsigned(name, value, 32)
         else:
             super().__setattr__(name, value)
 
     def read(self, address: int) -> int:
         """Read 4 bytes at a linear address."""
-        return self._cpu.read(number_of("address", address), 4)
+        return self._cpu.read(unsigned("address", address, 32), 4)
 
     def write(self, address: int, value: int) -> None:
         """Write 4 bytes at a linear address."""
-        self._cpu.write(number_of("address", address), 4, number_of("value", value))
+        self._cpu.write(unsigned("address", address, 32), 4, unsigned("value", value, 32))
 
     def carry_out(self) -> None:
         """Give the virtual processor what was decided. Raises Broken for what it cannot have."""

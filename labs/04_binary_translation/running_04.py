@@ -33,8 +33,7 @@ def run_both(trial: Trial, guest: bytes, monitor: type[BinaryTranslation], hint:
     expected, stop = trial.run(ours), trial.run(yours, exits=20_000, hint=hint)
     if (stop.kind, stop.exit_code) != (expected.kind, expected.exit_code):
         raise Broken(
-            f"the guest stopped with '{stop.story.splitlines()[0]}', and as vlab translates it with "
-            f"'{expected.story.splitlines()[0]}'",
+            f"the guest stopped with '{stop.headline}', and as vlab translates it with '{expected.headline}'",
             hint=hint,
             vm=yours,
         )
@@ -55,4 +54,4 @@ def wren(trial: Trial, monitor: type[BinaryTranslation]) -> None:
     vm = trial.vm("wren", monitor=monitor, memory="8M")
     stop = trial.run(vm, greeting)
     if greeting not in vm.console.text:
-        raise Broken(f"wren did not say hello: '{stop.story.splitlines()[0]}'", vm=vm)
+        raise Broken(f"wren did not say hello: '{stop.headline}'", vm=vm)

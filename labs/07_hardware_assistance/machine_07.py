@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
 from vlab.isa.svm_exits import SvmExit
@@ -25,19 +25,11 @@ from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.verdicts import IDLE, RESUME, Inject, Verdict
 from vlab.vmm.virtual_cpu import REFUSED_MSRS
 
-_32: Final = (1 << 32) - 1
-_64: Final = (1 << 64) - 1
 RAX, RCX, RDX, RBX = range(4)
 REFLECTED: Final = (Vector.DE, Vector.BP, Vector.UD, Vector.GP, Vector.PF)
 """The exceptions that the exercise's VMCB intercepts."""
 _LENGTHS: Final = {SvmExit.CPUID: 2, SvmExit.HLT: 1, SvmExit.MSR: 2, SvmExit.EXCP_BP: 1}
 """Bytes without prefixes of the instructions whose exits have an nRIP here."""
-
-
-def _number(name: str, value: object, most: int = _64) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(f"{name}: {value!r} is no number of {most.bit_length()} bits")
-    return int(value)
 
 
 class Vmcb(Facade):
@@ -64,7 +56,7 @@ class Vmcb(Facade):
 
     @rip.setter
     def rip(self, value: object) -> None:
-        self._rip = _number("rip", value)
+        self._rip = unsigned("rip", value)
 
     @property
     def rax(self) -> int:
@@ -73,7 +65,7 @@ class Vmcb(Facade):
 
     @rax.setter
     def rax(self, value: object) -> None:
-        self._core.words[RAX] = _number("rax", value)
+        self._core.words[RAX] = unsigned("rax", value)
 
     @property
     def cr2(self) -> int:
@@ -82,7 +74,7 @@ class Vmcb(Facade):
 
     @cr2.setter
     def cr2(self, value: object) -> None:
-        self._core.cr2 = _number("cr2", value)
+        self._core.cr2 = unsigned("cr2", value)
 
     @property
     def eventinj(self) -> int:
@@ -91,7 +83,7 @@ class Vmcb(Facade):
 
     @eventinj.setter
     def eventinj(self, value: object) -> None:
-        self._eventinj = _number("eventinj", value)
+        self._eventinj = unsigned("eventinj", value)
 
 
 class Registers(Facade):
@@ -109,7 +101,7 @@ class Registers(Facade):
 
     @rbx.setter
     def rbx(self, value: object) -> None:
-        self._core.words[RBX] = _number("rbx", value)
+        self._core.words[RBX] = unsigned("rbx", value)
 
     @property
     def rcx(self) -> int:
@@ -118,7 +110,7 @@ class Registers(Facade):
 
     @rcx.setter
     def rcx(self, value: object) -> None:
-        self._core.words[RCX] = _number("rcx", value)
+        self._core.words[RCX] = unsigned("rcx", value)
 
     @property
     def rdx(self) -> int:
@@ -127,7 +119,7 @@ class Registers(Facade):
 
     @rdx.setter
     def rdx(self, value: object) -> None:
-        self._core.words[RDX] = _number("rdx", value)
+        self._core.words[RDX] = unsigned("rdx", value)
 
 
 class Host(Facade):
@@ -141,16 +133,16 @@ class Host(Facade):
 
     def cpuid(self, leaf: int, subleaf: int) -> list[Value]:
         """Give EAX, EBX, ECX and EDX of the virtual CPU."""
-        return [*self._monitor.identity.cpuid(_number("leaf", leaf, _32), _number("subleaf", subleaf, _32))]
+        return [*self._monitor.identity.cpuid(unsigned("leaf", leaf, 32), unsigned("subleaf", subleaf, 32))]
 
     def read_msr(self, number: int) -> int | None:
         """Give the virtual CPU's MSR; None where it has none of that number."""
-        number = _number("number", number, _32)
+        number = unsigned("number", number, 32)
         return None if number in REFUSED_MSRS else self._monitor.msrs.read(number)
 
     def write_msr(self, number: int, value: int) -> bool:
         """Set the virtual CPU's MSR; False where it has none, or takes no such value."""
-        number, value = _number("number", number, _32), _number("value", value)
+        number, value = unsigned("number", number, 32), unsigned("value", value)
         return number not in REFUSED_MSRS and self._monitor.msrs.write(number, value)
 
     def wait_for_interrupt(self) -> None:

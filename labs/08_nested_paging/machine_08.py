@@ -9,7 +9,7 @@ from __future__ import annotations
 from audit_08 import Audit
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.grading.student import Student
 from vlab.guests.probes import RW
 from vlab.isa.vectors import PageFaultError
@@ -80,9 +80,7 @@ class Tables(Facade):
             raise ValueError(f"table: {table!r} is neither tables.root nor of tables.new()")
         if not isinstance(index, int) or not 0 <= index < 512:
             raise ValueError(f"index: {index!r} is not from 0 to 511")
-        if not isinstance(entry, int) or not 0 <= entry < 1 << 64:
-            raise ValueError(f"entry: {entry!r} is no number of 64 bits")
-        self._words[(table >> 3) + index] = entry
+        self._words[(table >> 3) + index] = unsigned("entry", entry)
 
 
 class StudentTables(NestedTables):

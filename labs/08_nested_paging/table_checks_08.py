@@ -21,7 +21,7 @@ def _runs_alike(trial: Trial, guest: str | bytes, memory: str, *, frames: bool =
         ours = trial.vm(guest, memory=memory)
         stops = [trial.run(vm, exits=20_000) for vm in (yours, ours)]
         if stops[0].kind != stops[1].kind:
-            raise Broken(f"the guest stopped with '{stops[0].story.splitlines()[0]}'", vm=yours)
+            raise Broken(f"the guest stopped with '{stops[0].headline}'", vm=yours)
         mine, right = (vm.exits.by_reason().to_dict() for vm in (yours, ours))
         if mine != right:
             raise Broken(

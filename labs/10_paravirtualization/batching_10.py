@@ -9,10 +9,9 @@ from random import Random
 from typing import Final
 
 from guests_10 import END, PAGES, RW, P, Program, linear, open_guest, run_program
-from machine_10 import word
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade
+from vlab.grading.facade import Facade, unsigned
 from vlab.grading.trial import Trial
 from vlab.machine.memory import PAGE
 from vlab.vmm.paravirtual.interface import Call
@@ -43,13 +42,13 @@ class Kernel(Facade):
         for each in updates:
             if not isinstance(each, list | tuple) or len(each) != 2:
                 raise ValueError(f"updates: {each!r} is no pair of entry address and value")
-            pairs.append((word("entry", each[0]), word("value", each[1])))
+            pairs.append((unsigned("entry", each[0], 32), unsigned("value", each[1], 32)))
         self._program.update(*pairs)
         self.calls += 1
 
     def flush_page(self, address: int) -> None:
         """Have the processor forget one address."""
-        self._program.call(Call.FLUSH_PAGE, word("address", address))
+        self._program.call(Call.FLUSH_PAGE, unsigned("address", address, 32))
         self.calls += 1
 
     def flush_all(self) -> None:

@@ -130,7 +130,7 @@ def run_program(trial: Trial, vm: VM, program: Program, hint: str = "") -> list[
         vm.memory[gpa : gpa + len(data)] = data
     stop = trial.run(vm, hint=hint)
     if stop.exit_code != 0:
-        raise Broken(f"the guest ended with '{stop.story.splitlines()[0]}'", hint=hint, vm=vm)
+        raise Broken(f"the guest ended with '{stop.headline}'", hint=hint, vm=vm)
     return list(struct.unpack(f"<{program.results}i", vm.memory[RESULTS : RESULTS + 4 * program.results]))
 
 

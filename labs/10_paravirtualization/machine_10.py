@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from guests_10 import MASK_32, PAT, PCD, PWT, RW, UPDATE, US, G, P
+from guests_10 import PAT, PCD, PWT, RW, UPDATE, US, G, P
 
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
 from vlab.isa.page_entries import LegacyPte
@@ -41,7 +41,7 @@ class Hypervisor(Facade):
 
     def read(self, address: int, size: int) -> bytes | None:
         """Read an argument in the kernel's part; None where the guest has no such memory."""
-        if word("address", address) + word("size", size) > 1 << 32 or size > 1 << 20:
+        if unsigned("address", address, 32) + unsigned("size", size, 32) > 1 << 32 or size > 1 << 20:
             return None
         return self.monitor.space.read_argument(address, size)
 
@@ -53,7 +53,7 @@ class Hypervisor(Facade):
 
     def owns(self, address: int) -> bool:
         """Whether a machine address is in the guest's own memory."""
-        return self.tables.owns(word("address", address))
+        return self.tables.owns(unsigned("address", address, 32))
 
     def use(self, address: int) -> str:
         """Give the use of the guest's frame at a machine address: "plain", "table" or "directory"."""
@@ -67,7 +67,7 @@ class Hypervisor(Facade):
 
     def write(self, address: int, value: int) -> bool:
         """Write an entry; False where the frame that it refers to is not fit to be a table."""
-        update = word("address", address), word("value", value)
+        update = unsigned("address", address, 32), unsigned("value", value, 32)
         if self.refused or self.done >= len(self.asked) or self.asked[self.done] != update:
             wanted = "nothing is to be written any more"
             if not self.refused and self.done < len(self.asked):
@@ -87,13 +87,6 @@ class Hypervisor(Facade):
 
 
 _RULES: Final = "go through the rules in the lesson for this entry, one by one"
-
-
-def word(name: str, value: object) -> int:
-    """Check a number of 32 bits that student code gives. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MASK_32:
-        raise ValueError(f"{name}: {value!r} is no number of 32 bits")
-    return value
 
 
 def _is_kernel_table(monitor: ParavirtualMonitor, address: int) -> bool:

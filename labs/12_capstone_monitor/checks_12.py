@@ -29,7 +29,7 @@ def _alike(trial: Trial, guest: bytes | str, *, hint: str, memory: str = "2M", e
         raise Broken(broken.why, hint=f"{broken.hint} {hint}".strip(), vm=broken.vm) from None
     ended = how_it_ended(mine)
     if status is not None and ended is not None and ended.exit_code != status.exit_code:
-        first = ended.story.splitlines()[0]
+        first = ended.headline
         raise Broken(f"{first}; under vlab's monitor its status was {status.exit_code}", hint=hint, vm=mine)
     if mine.console.text != said:
         raise Broken(

@@ -9,21 +9,13 @@ from typing import Final
 
 from session_12 import Session
 
-from vlab.grading.facade import Facade, Value
+from vlab.grading.facade import Facade, Value, unsigned
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vmcb import EventInjection, VmcbControl
 from vlab.vmm.virtual_cpu import REFUSED_MSRS
 
-_32: Final = (1 << 32) - 1
-_64: Final = (1 << 64) - 1
 _REGISTERS: Final = ("rax", "rcx", "rdx", "rbx")
 _V_IRQ: Final = 1 << 8
-
-
-def _number(name: str, value: object, most: int = _64) -> int:
-    if not isinstance(value, int) or not 0 <= value <= most:
-        raise ValueError(f"{name}: {value!r} is no number of {most.bit_length()} bits")
-    return int(value)
 
 
 class Vmcb(Facade):
@@ -76,7 +68,7 @@ class Vmcb(Facade):
 
     @rip.setter
     def rip(self, value: object) -> None:
-        where = _number("rip", value)
+        where = unsigned("rip", value)
         if self._session.length and where == self.nrip and self.rip == self._session.before:
             self._monitor.processor.advance(self._session.length)
         else:
@@ -89,7 +81,7 @@ class Vmcb(Facade):
 
     @rax.setter
     def rax(self, value: object) -> None:
-        self._monitor.core.words[0] = _number("rax", value)
+        self._monitor.core.words[0] = unsigned("rax", value)
 
     @property
     def eventinj(self) -> int:
@@ -98,7 +90,7 @@ class Vmcb(Facade):
 
     @eventinj.setter
     def eventinj(self, value: object) -> None:
-        event = EventInjection(_number("eventinj", value))
+        event = EventInjection(unsigned("eventinj", value))
         if event and (not event.V or event.TYPE not in (0, 3) or (event.TYPE == 3 and event.VECTOR > 31)):
             raise ValueError(
                 f"eventinj: {int(event):#x} is no interrupt (type 0) or exception (type 3) that is valid"
@@ -121,7 +113,7 @@ class Vmcb(Facade):
 
     @intercept_misc1.setter
     def intercept_misc1(self, value: object) -> None:
-        self._control.intercept_misc1 = _number("intercept_misc1", value, _32)
+        self._control.intercept_misc1 = unsigned("intercept_misc1", value, 32)
         self._monitor.intercepts_changed()
 
     @property
@@ -131,7 +123,7 @@ class Vmcb(Facade):
 
     @intercept_misc2.setter
     def intercept_misc2(self, value: object) -> None:
-        self._control.intercept_misc2 = _number("intercept_misc2", value, _32)
+        self._control.intercept_misc2 = unsigned("intercept_misc2", value, 32)
         self._monitor.intercepts_changed()
 
     @property
@@ -141,7 +133,7 @@ class Vmcb(Facade):
 
     @asid.setter
     def asid(self, value: object) -> None:
-        self._control.asid = _number("asid", value, 0xFFFF)
+        self._control.asid = unsigned("asid", value, 16)
         self._monitor.intercepts_changed()
 
 
@@ -161,7 +153,7 @@ class Cpu(Facade):
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _REGISTERS:
-            self._monitor.core.words[_REGISTERS.index(name)] = _number(name, value)
+            self._monitor.core.words[_REGISTERS.index(name)] = unsigned(name, value)
         else:
             super().__setattr__(name, value)
 
@@ -171,16 +163,16 @@ class Cpu(Facade):
 
     def cpuid(self, leaf: int, subleaf: int) -> list[Value]:
         """Give EAX, EBX, ECX and EDX of the virtual CPU."""
-        return [*self._monitor.identity.cpuid(_number("leaf", leaf, _32), _number("subleaf", subleaf, _32))]
+        return [*self._monitor.identity.cpuid(unsigned("leaf", leaf, 32), unsigned("subleaf", subleaf, 32))]
 
     def read_msr(self, number: int) -> int | None:
         """Give the virtual CPU's MSR; None where it has none of that number."""
-        number = _number("number", number, _32)
+        number = unsigned("number", number, 32)
         return None if number in REFUSED_MSRS else self._monitor.msrs.read(number)
 
     def write_msr(self, number: int, value: int) -> bool:
         """Set the virtual CPU's MSR; False where it has none, or takes no such value."""
-        number, value = _number("number", number, _32), _number("value", value)
+        number, value = unsigned("number", number, 32), unsigned("value", value)
         return number not in REFUSED_MSRS and self._monitor.msrs.write(number, value)
 
 
@@ -206,14 +198,12 @@ class BoardFacade(Facade):
 
     def read_port(self, port: int, size: int) -> int:
         """Read 1, 2 or 4 bytes from a chip."""
-        return self._board.ports.read(_number("port", port, 0xFFFF), _size(size))
+        return self._board.ports.read(unsigned("port", port, 16), _size(size))
 
     def write_port(self, port: int, size: int, value: int) -> None:
         """Write 1, 2 or 4 bytes to a chip."""
         size = _size(size)
-        self._board.ports.write(
-            _number("port", port, 0xFFFF), size, _number("value", value, (1 << 8 * size) - 1)
-        )
+        self._board.ports.write(unsigned("port", port, 16), size, unsigned("value", value, 8 * size))
 
     def acknowledge(self) -> int:
         """Take the interrupt that waits: give its vector."""

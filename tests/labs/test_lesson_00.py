@@ -34,7 +34,10 @@ def test_an_answer_of_another_kind_is_told(body: str, why: str) -> None:
         ("cpu.rip += 3", "cpuid left RIP at 0x"),
         ("cpu.ebx = -1", "ebx cannot be -0x1: it takes whole numbers from 0 to 0xffffffff"),
         ("cpu.ebx = 'vlab'", "ebx cannot be 'vlab'"),
-        ("cpu.processor('0', 0)", "leaf is '0'; give a whole number"),
+        (
+            "cpu.processor('0', 0)",
+            "leaf: '0' is no number of 32 bits; give a whole number from 0 to 0xffffffff",
+        ),
         ("cpu.monitor.end(None)", "your code raised AttributeError"),
     ],
 )

@@ -41,9 +41,9 @@ def test_what_a_debugger_cannot_give_is_told(answer: str, why: str) -> None:
     ("body", "why"),
     [
         ("cpu.eip += 2", "the instruction at 0x10002"),
-        ("cpu.esp -= 1 << 20", "esp is -"),
+        ("cpu.esp -= 1 << 20", "esp: -"),
         ("cpu.eflags ^= 1 << 17; cpu.eip += 1", "bits 0x20000 are not for POPF to change"),
-        ("cpu.read('esp')", "address is 'esp'"),
+        ("cpu.read('esp')", "address: 'esp' is no number of 32 bits"),
     ],
 )
 def test_what_no_processor_could_be_given_is_refused(body: str, why: str) -> None:

@@ -165,7 +165,7 @@ def _complaint(finished: Finished, first: Finished) -> str | None:
         return _undocumented(finished, who)
     if not finished.differs:
         failed = finished.stop.kind is StopKind.TIMEOUT or guest_failed(finished.stop)
-        return f"{who} did not succeed: {finished.stop.story.splitlines()[0]}" if failed else None
+        return f"{who} did not succeed: {finished.stop.headline}" if failed else None
     text = f"{who} differs from {_way(first.record)} in its {' and '.join(finished.differs)}"
     consoles = first.record["console"].splitlines(), finished.record["console"].splitlines()
     for number, (expected, got) in enumerate(zip(*consoles, strict=False), 1):
@@ -181,7 +181,7 @@ def _undocumented(finished: Finished, who: str) -> str | None:
     if not finished.differs:
         return f"{who} should have failed, and did not"
     if not finished.silent or not finished.silent[0].text.startswith(STUMBLING_BLOCKS):
-        return f"{who} failed, and not over PUSHF or POPF: {finished.stop.story.splitlines()[0]}"
+        return f"{who} failed, and not over PUSHF or POPF: {finished.stop.headline}"
     return None
 
 

@@ -121,7 +121,7 @@ class Driver:
         if stop.kind is StopKind.EXPECTED:
             self._end_line()
         else:
-            self._say(stop.story if failed else f"vlab: {stop.story.partition(chr(10))[0]}")
+            self._say(stop.story if failed else f"vlab: {stop.headline}")
         if missing is not None:
             self._say(f"vlab: the guest ended before {missing!r} appeared")
             return GUEST_FAILED

@@ -95,7 +95,7 @@ def _count(operation: Operation, way: Way, count: int, instructions: bool) -> Re
 def _expect(vm: VM, stop: Stop, kind: StopKind) -> None:
     if stop.kind is not kind or stop.exit_code:
         last = vm.console.text.strip().splitlines()
-        raise _Failed(last[-1] if last and stop.kind is StopKind.EXIT else stop.story.splitlines()[0])
+        raise _Failed(last[-1] if last and stop.kind is StopKind.EXIT else stop.headline)
 
 
 # --- time ---------------------------------------------------------------------------------------------------

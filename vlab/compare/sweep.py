@@ -202,7 +202,7 @@ class Sweep:
             seconds = time.process_time() - began
             digests = _DIGESTS.search(vm.console.text)
             if stop.exit_code != 0 or digests is None:
-                raise Disagreement(f"sweep: the guest did not finish: {stop.story.splitlines()[0]}")
+                raise Disagreement(f"sweep: the guest did not finish: {stop.headline}")
             exits = {reason: int(count) for reason, count in vm.exits.by_reason().items()}
             return _Run(
                 {reason: exits.get(reason, 0) for reason in _PAGING_EXITS},

@@ -40,8 +40,8 @@ def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> N
             raise Broken(f"{_at(yours)}: afterwards {_listed(found)}", hint=hint, vm=yours, exit=number)
         if (mine.kind, mine.exit_code) != (stop.kind, stop.exit_code):
             raise Broken(
-                f"{_at(yours)}: the guest stopped with '{_first_line(mine.story)}', "
-                f"and on the reference monitor with '{_first_line(stop.story)}'",
+                f"{_at(yours)}: the guest stopped with '{mine.headline}', "
+                f"and on the reference monitor with '{stop.headline}'",
                 hint=hint,
                 vm=yours,
                 exit=number,
@@ -115,7 +115,3 @@ def _at(vm: VM) -> str:
     event = vm.exits[-1]
     there = vm.disassemble(1, at=event.rip)[0].partition(" ")[2].strip()
     return f"exit {vm.exits.total}, {event.reason} at {event.rip:#x} (`{there}`)"
-
-
-def _first_line(story: str) -> str:
-    return story.partition("\n")[0]

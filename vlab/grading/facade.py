@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from reprlib import repr as shorten
 from typing import ClassVar, TypeAlias, Union
 
 Value: TypeAlias = Union[
@@ -38,6 +39,16 @@ class Facade:
     offers: ClassVar[tuple[str, ...]] = ()
     fields: ClassVar[tuple[str, ...]] = ()
     read_only: ClassVar[tuple[str, ...]] = ()
+
+
+def unsigned(name: str, value: object, bits: int = 64) -> int:
+    """Take what student code gives for a number without sign. name: of the argument. Raises ValueError."""
+    if not isinstance(value, int) or not 0 <= value < 1 << bits:
+        raise ValueError(
+            f"{name}: {shorten(value)} is no number of {bits} bits; give a whole number from 0 to "
+            f"{(1 << bits) - 1:#x}"
+        )
+    return int(value)
 
 
 class Function(Facade):

@@ -45,7 +45,7 @@ class Run:
             return f"interrupted {where(self.vm)}; the guest is paused there"
         if self.stop.kind in (StopKind.PAUSED, StopKind.TIMEOUT):
             return f"{self.stop.story}, {where(self.vm)}"
-        return self.stop.story.partition("\n")[0]
+        return self.stop.headline
 
     def story(self) -> Said | None:
         """Tell a fault in full; None for another end."""

@@ -33,5 +33,10 @@ class Stop:
         """Whether the guest is over: running on would bring nothing."""
         return self.kind not in (StopKind.EXPECTED, StopKind.PAUSED, StopKind.TIMEOUT)
 
+    @property
+    def headline(self) -> str:
+        """The first line of the story."""
+        return self.story.partition("\n")[0]
+
     def __str__(self) -> str:
         return self.story

@@ -205,9 +205,7 @@ def _step(vm: VM) -> str:
     stop = vm.run(exits=1, timeout=_PATIENCE)
     if stop.kind is StopKind.TIMEOUT:
         return f"no exit in {_PATIENCE:g} seconds"
-    return (
-        f"after exit {vm.exits.total:,}" if stop.kind is StopKind.EXPECTED else stop.story.partition("\n")[0]
-    )
+    return f"after exit {vm.exits.total:,}" if stop.kind is StopKind.EXPECTED else stop.headline
 
 
 def _rows(state: CpuState) -> list[list[str]]:
