@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("vlab")
+
+# A shell starts what runs behind it with Ctrl-C ignored, which the processes of tests would inherit; IPython
+# warns of an environment that is active and not its own.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ.pop("VIRTUAL_ENV", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
