@@ -278,7 +278,7 @@ MIME = "(n) => window.jupyterapp.shell.currentWidget.content.widgets[n].model.mi
 
 
 def test_assembly_cells_keep_their_colours(browser: Browser) -> None:
-    source = "%%asm\n# adds\nagain: add eax, 0x10\n  rep movsb\n  jne again\n.long 5"
+    source = "%%asm\n# adds\nagain: add eax, 0x10\n  rep movsb\n  jne again\n.long 5; cld"
     with browser.notebook(source, "x = 1") as notebook:
         page = notebook.page
         cell = page.locator(".jp-CodeCell").first.locator(".cm-content")
@@ -290,6 +290,7 @@ def test_assembly_cells_keep_their_colours(browser: Browser) -> None:
             "(span) => [span.textContent, getComputedStyle(span).color]))"
         )
         assert len({colours[word] for word in ("# adds", "rep", "movsb", "0x10")}) >= 3, colours
+        assert colours["cld"] == colours["movsb"] != colours["# adds"]
         notebook.photograph("assembly", page.locator(".jp-CodeCell").first)
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.info")

@@ -36,7 +36,7 @@ const DIRECTIVES = words(
 );
 
 interface IState {
-  /** Where in a line: its beginning, where a mnemonic stands, or behind that. */
+  /** Where: at the beginning of a line or behind a `;`, where a mnemonic stands, or behind that. */
   place: 'start' | 'operands';
 }
 
@@ -51,8 +51,12 @@ function token(stream: StringStream, state: IState): string | null {
   if (stream.eatSpace()) {
     return null;
   }
-  if (stream.match(/^(?:#|\/\/|;(?=.*)).*/)) {
+  if (stream.match(/^(?:#|\/\/).*/)) {
     return 'comment';
+  }
+  if (stream.eat(';')) {
+    state.place = 'start'; // another instruction follows
+    return 'separator';
   }
   if (stream.match(/^"(?:[^"\\]|\\.)*"?/) || stream.match(/^'(?:[^'\\]|\\.)*'?/)) {
     return 'string';
