@@ -255,6 +255,23 @@ def test_eight_idle_guests_share_one_machine_and_all_keep_time(make: Callable[..
     assert busy < 0.6 * seconds
 
 
+@pytest.mark.parametrize("monitor", ["none", "trap-emulate", "binary-translation", "hardware"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_guests_that_are_gone_leave_the_machine_as_it_was(
+    machine: vlab.Machine, monitor: str, order: tuple[int, ...]
+) -> None:
+    gone = []
+    for _ in order:  # each is made while another one has the processor
+        vm = vlab.VM("hello", monitor=monitor, memory="2M", machine=machine)
+        assert vm.run(timeout=20).exit_code == 0
+        gone.append(vm)
+    for which in order:
+        gone[which].close()
+    for other in ("none", "hardware", "trap-emulate", "binary-translation"):
+        with vlab.VM("rings", monitor=other, memory="4M", machine=machine) as vm:
+            assert vm.run(timeout=20).exit_code == 0
+
+
 def test_a_machine_with_guests_on_it_is_not_closed(
     machine: vlab.Machine, make: Callable[..., vlab.VM]
 ) -> None:

@@ -131,7 +131,7 @@ def _run(folder: Path, students: int) -> Grading:
     began = time.perf_counter()
     with subprocess.Popen(
         [*command, "--workers", str(WORKERS)],
-        env=os.environ | {"VLABLABS": str(folder / "labs")},
+        env=os.environ | {"VLAB_LABS": str(folder / "labs")},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

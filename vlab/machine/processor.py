@@ -71,8 +71,9 @@ class Processor:
     """One processor over ``memory``.
 
     counting: see ``Engine``. ``core`` are its registers, ``mmu`` the microcode's view of memory, ``msrs`` its
-    model-specific registers, ``code`` its view of the instruction at RIP, ``identity`` what CPUID says.
-    ``now()`` gives the virtual time in ns.
+    model-specific registers, ``code`` its view of the instruction at RIP (``own_code``, unless a monitor that
+    runs other code than the guest's puts its own there), ``identity`` what CPUID says. ``now()`` gives the
+    virtual time in ns.
 
     ``on_port_in(port, size)``, ``on_port_out(port, size, value)``: the pins; called in mid-instruction.
     ``on_deliver(event)``: told of every event that reached its handler. ``read_task_priority()``,
@@ -108,7 +109,7 @@ class Processor:
         self.msr_map: int | None = None
         self._task_priority = 0
         self._last_block = self._stalled = 0
-        self.code = CodeReader(self.core, memory, self.mmu)
+        self.own_code = self.code = CodeReader(self.core, memory, self.mmu)
         self.exits = ExitLoop(self)
         self._owned: frozenset[int] = frozenset()
         self._owned_vectors = 0

@@ -71,7 +71,6 @@ class BinaryTranslation(DeprivilegedMonitor):
         self._memory_bus = accesses.MemoryBus(
             self._recorded(self.board.memory_windows), memory, space, self.translations.source
         )
-        self._reader = processor.code
         self._guest_reader = CodeReader(self.cpu, processor.memory, self.cpu.mmu)
         self._guest_reader.exact = True
         self.crossing = Crossing(processor, self.cpu, self.emulator, paging, self.translations, self.window)
@@ -94,7 +93,7 @@ class BinaryTranslation(DeprivilegedMonitor):
 
     def _keep_registers(self) -> None:
         super()._keep_registers()
-        self.processor.code = self._reader
+        self.processor.code = self.processor.own_code
 
     # --- running ------------------------------------------------------------------------------------------
 
@@ -331,7 +330,7 @@ class BinaryTranslation(DeprivilegedMonitor):
     def close(self) -> None:
         """Give all memory back."""
         if self.machine.occupant is self:
-            self.processor.code = self._reader
+            self.processor.code = self.processor.own_code
         super().close()
         self.window.close()
         self.translations.close()
