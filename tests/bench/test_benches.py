@@ -36,6 +36,7 @@ BARS = {
     "view-scrub": "at least 30",
     "view-dashboard": "at least 0.9",
     "view-first": "at most 3",
+    "check-slowest": "at most 2",
     "grade-1000": "at most 180",
     "grade-memory": "at most 16",
 }

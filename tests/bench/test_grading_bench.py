@@ -55,6 +55,15 @@ def test_a_class_is_graded_and_its_workers_memory_watched(monkeypatch: pytest.Mo
         assert "MiB after the first hundred" in memory.note
 
 
+def test_what_was_not_graded_is_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grading, "_write_lesson", lambda labs: labs.mkdir())
+    monkeypatch.setattr(grading, "STUDENTS", 2)
+    monkeypatch.setattr(grading, "_done", {})
+    found = measure(benches()["grade-1000"], silent)
+    assert found.value is None
+    assert found.note.startswith("student0000 was not graded: ")
+
+
 def test_the_class_is_graded_as_it_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vlab.grading.submission import collect
 

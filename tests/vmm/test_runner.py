@@ -52,6 +52,16 @@ def test_ctrl_c_in_the_foreground_is_a_keyboard_interrupt(vm: vlab.VM) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
+def test_a_process_that_ignores_ctrl_c_is_not_interrupted(vm: vlab.VM) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        assert vm.run(timeout=0.3).kind == StopKind.TIMEOUT
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_that_comes_before_the_first_block_is_not_lost(
     vm: vlab.VM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,27 @@ def _run(folder: Path, students: int) -> Grading:
     seconds = time.perf_counter() - began
     if process.returncode:
         raise NotMeasured(f"vlab grade ended with status {process.returncode}: {said.strip()[-300:]}")
+    _look_at_marks(folder / "out" / "results" / LESSON, students)
     return Grading(seconds, early, most)
+
+
+def _look_at_marks(results: Path, students: int) -> None:
+    """See that everybody got about what the answer is worth. Raises NotMeasured: it was no grading then."""
+    parts = {}
+    for path in sorted(results.glob("*.json")):
+        graded = json.loads(path.read_bytes())
+        marks = [each for exercise in graded["exercises"] for each in exercise["invariants"]]
+        points = sum(each["points"] for each in marks)
+        if not points:
+            raise NotMeasured(f"{graded['student']} was not graded: {graded['trouble']}")
+        parts[int(graded["student"][-4:])] = sum(each["earned"] for each in marks) / points
+    if len(parts) != students:
+        raise NotMeasured(f"{len(parts):,} of {students:,} submissions were graded")
+    for number, part in parts.items():
+        kind = number % 10
+        fits = part == 1 if kind < 6 else 0 < part < 1 if kind < 8 else part == 0
+        if not fits:
+            raise NotMeasured(f"student{number:04} got {part:.0%} of the marks for an answer of kind {kind}")
 
 
 def _watch(process: subprocess.Popen[str], results: Path, after: int) -> tuple[int, int]:

@@ -230,9 +230,10 @@ class Runner:
 @contextmanager
 def _catching_interrupts(interrupt: Callable[[], None]) -> Iterator[list[int]]:
     """Put KeyboardInterrupt off to the end of the block; ``interrupt`` is called at once, to bring it
-    about.
+    about. A process that ignores Ctrl-C goes on doing so.
     """
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield []
         return
     pressed: list[int] = []
