@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from guests_02 import filler, from_control, in_ring_3, load, mixed, to_control
+from guests_02 import TRAP, filler, from_control, in_ring_3, load, mixed, to_control
 from machine_02 import equivalent, yours
 
 from vlab.grading.exercise import Broken
 from vlab.grading.trial import Trial
 from vlab.guests.programs import KERNEL_CODE, SCRATCH, SPIN, Code, enter_ring_3, image, leave, rings
+from vlab.isa.vectors import Vector
 from vlab.session import StopKind
 
 _SOON: Final = 20
@@ -57,7 +58,7 @@ def cli_refused(trial: Trial) -> None:
     """Run CLI and STI in ring 3 with IOPL 0."""
     for instruction in (CLI, STI):
         equivalent(
-            trial, in_ring_3(trial.rng, instruction), *BOTH,
+            trial, in_ring_3(trial.rng, instruction), *BOTH, status=Vector.GP,
             hint='what CLI and STI compare before they do anything (APM3, "CLI": CPL and IOPL)',
         )  # fmt: skip
 
@@ -65,7 +66,8 @@ def cli_refused(trial: Trial) -> None:
 def cli_allowed(trial: Trial) -> None:
     """Run CLI and STI in ring 3 with IOPL 3."""
     guest = in_ring_3(trial.rng, STI + mixed(trial.rng, CLI, STI, turns=2), flags=0x3002)
-    equivalent(trial, guest, *BOTH, hint="a program whose IOPL is 3 may use CLI and STI in ring 3")
+    hint = "a program whose IOPL is 3 may use CLI and STI in ring 3"
+    equivalent(trial, guest, *BOTH, status=TRAP, hint=hint)
 
 
 # --- MOV CRn and LGDT ---------------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ def controls_refused(trial: Trial) -> None:
         (from_control(0, 0), to_control(3, 1), b"\x0f\x01\x15" + struct.pack("<I", SCRATCH))
     )
     equivalent(
-        trial, in_ring_3(rng, instruction), *REGISTERS,
+        trial, in_ring_3(rng, instruction), *REGISTERS, status=Vector.GP,
         hint="what has to be looked at first: these instructions belong to ring 0",
     )  # fmt: skip
 
@@ -147,7 +149,7 @@ def sleeps(trial: Trial) -> None:
 def hlt_refused(trial: Trial) -> None:
     """Run HLT in ring 3."""
     equivalent(
-        trial, in_ring_3(trial.rng, b"\xf4"), *RETURNS,
+        trial, in_ring_3(trial.rng, b"\xf4"), *RETURNS, status=Vector.GP,
         hint="HLT belongs to ring 0 (APM3, \"HLT\"); this guest gets to ring 3 by your IRET",
     )  # fmt: skip
 
@@ -176,10 +178,10 @@ def returns_outside(trial: Trial) -> None:
     def kernel(code: Code) -> None:
         code.add(filler(rng))
         enter_ring_3(code, "user", 2 | rng.choice((0, 0x200, 0x40)))
-        code.add("user", filler(rng), b"\xcd\x20")  # int 20h
+        code.add("user", filler(rng), bytes((0xCD, TRAP)))
 
     hint = "the RPL of the popped CS is an outer ring: ESP and SS are on the stack, too"
-    equivalent(trial, rings(kernel, {}), *RETURNS, hint=hint)
+    equivalent(trial, rings(kernel, {}), *RETURNS, status=TRAP, hint=hint)
 
 
 def whole_guest(trial: Trial) -> None:

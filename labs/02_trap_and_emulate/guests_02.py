@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import struct
 from random import Random
+from typing import Final
 
 from vlab.guests.programs import Code, enter_ring_3, leave, rings
+from vlab.isa.vectors import Vector
+
+TRAP: Final = 0x20
+"""The INT with which a program ends its guest; the vector is the status."""
 
 
 def filler(rng: Random) -> bytes:
@@ -32,12 +37,12 @@ def in_ring_3(rng: Random, instruction: bytes, flags: int = 2) -> bytes:
     def kernel(code: Code) -> None:
         code.add(filler(rng))
         enter_ring_3(code, "user", flags)
-        code.add("user", filler(rng), instruction, b"\xcd\x20")  # and int 20h
+        code.add("user", filler(rng), instruction, bytes((0xCD, TRAP)))
 
     def refused(code: Code) -> None:
-        code.add(b"\x58\x8b\x14\x24", leave(13))  # pop eax: the error code; mov edx, [esp]: EIP
+        code.add(b"\x58\x8b\x14\x24", leave(Vector.GP))  # pop eax: the error code; mov edx, [esp]: EIP
 
-    return rings(kernel, {13: refused})
+    return rings(kernel, {Vector.GP: refused})
 
 
 def to_control(number: int, register: int) -> bytes:

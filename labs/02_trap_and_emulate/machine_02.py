@@ -212,7 +212,7 @@ def ours(trial: Trial, guest: bytes | str) -> VM:
     return trial.vm(guest, monitor="trap-emulate", memory="2M")
 
 
-def equivalent(trial: Trial, code: bytes, *names: str, hint: str = "") -> None:
-    """Compare a guest under both, exit by exit."""
+def equivalent(trial: Trial, code: bytes, *names: str, status: int = 0, hint: str = "") -> None:
+    """Compare a guest, which is to end with ``status``, under both, exit by exit."""
     guest = image(code)
-    follow(yours(trial, guest, *names), ours(trial, guest), hint=hint)
+    follow(yours(trial, guest, *names), ours(trial, guest), status=status, hint=hint)

@@ -16,6 +16,8 @@ from vlab.guests.programs import Code, enter_ring_3, image, leave, rings
 _KERNEL: Final = (
     "wren saves its flags by PUSHF before a critical section, and restores them by POPF behind it."
 )
+_TRAP: Final = 0x20
+"""The INT with which a program ends its guest; the vector is the status."""
 
 
 def _flags(rng: Random, privileged: bool) -> int:
@@ -24,9 +26,9 @@ def _flags(rng: Random, privileged: bool) -> int:
     return value if privileged else value & ~0x3000
 
 
-def _same(trial: Trial, guest: bytes, hint: str) -> None:
+def _same(trial: Trial, guest: bytes, hint: str, status: int = 0) -> None:
     yours = trial.vm(guest, monitor=with_student(trial.student), memory="2M")
-    follow(yours, trial.vm(guest, monitor=Repaired, memory="2M"), hint=hint)
+    follow(yours, trial.vm(guest, monitor=Repaired, memory="2M"), status=status, hint=hint)
 
 
 def _pushing(rng: Random, turns: int) -> bytes:
@@ -53,7 +55,7 @@ def pops(trial: Trial) -> None:
 def _in_ring_3(rng: Random, flags: int, values: list[int]) -> bytes:
     def kernel(code: Code) -> None:
         enter_ring_3(code, "user", flags)
-        code.add("user", *(ordinary(rng) + push(value) + POPF for value in values), b"\xcd\x20")  # int 20h
+        code.add("user", *(ordinary(rng) + push(value) + POPF for value in values), bytes((0xCD, _TRAP)))
 
     return image(rings(kernel, {}))
 
@@ -65,14 +67,14 @@ def programs(trial: Trial) -> None:
         values = [0x3202, 2, 0x3002, *(_flags(rng, privileged=True) for _ in range(2))]
         rng.shuffle(values)
         hint = "In ring 3, IOPL never changes; IF does if CPL is not above IOPL."
-        _same(trial, _in_ring_3(rng, flags, values), hint)
+        _same(trial, _in_ring_3(rng, flags, values), hint, _TRAP)
 
 
 def allowed(trial: Trial) -> None:
     """POPF in ring 3, where IOPL is 3."""
     values = [0x3002, 0x3202, 0x3002, *(_flags(trial.rng, privileged=True) | 0x3000 for _ in range(2))]
     hint = "A program whose IOPL is 3 may change IF with POPF: CPL is not above IOPL."
-    _same(trial, _in_ring_3(trial.rng, 0x3202, values), hint)
+    _same(trial, _in_ring_3(trial.rng, 0x3202, values), hint, _TRAP)
 
 
 def boots(trial: Trial) -> None:
@@ -100,4 +102,4 @@ def others(trial: Trial) -> None:
     )
     values = [0x3202, 2, 0x3002, 0x202]
     rng.shuffle(values)
-    _same(trial, _in_ring_3(rng, 0x202, values), "POPF in ring 3, with IOPL 0.")
+    _same(trial, _in_ring_3(rng, 0x202, values), "POPF in ring 3, with IOPL 0.", _TRAP)

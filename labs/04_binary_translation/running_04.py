@@ -30,7 +30,7 @@ def run_both(trial: Trial, guest: bytes, monitor: type[BinaryTranslation], hint:
     """Run a guest under the student's translator and under vlab's, and compare how they end."""
     yours = trial.vm(image(guest), monitor=monitor, memory=_MEMORY)
     ours = trial.vm(image(guest), monitor="binary-translation", memory=_MEMORY)
-    expected, stop = trial.run(ours), trial.run(yours, exits=20_000, hint=hint)
+    expected, stop = trial.run_ours(ours), trial.run(yours, exits=20_000, hint=hint)
     if (stop.kind, stop.exit_code) != (expected.kind, expected.exit_code):
         raise Broken(
             f"the guest stopped with '{stop.headline}', and as vlab translates it with '{expected.headline}'",

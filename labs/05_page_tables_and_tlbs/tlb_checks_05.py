@@ -24,7 +24,8 @@ def _run(trial: Trial, script: Script, *, budget: bool = False) -> None:
     )
     for vm in (yours, ours):
         script.tables.write(vm.memory)
-        trial.run(vm, exits=2_000)
+    trial.run_ours(ours)
+    stop = trial.run(yours, exits=2_000)
     seen = zip(script.reads, script.seen(yours.memory), script.seen(ours.memory), strict=True)
     for (address, after), mine, right in seen:
         if mine != right:
@@ -34,6 +35,8 @@ def _run(trial: Trial, script: Script, *, budget: bool = False) -> None:
                 hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
                 vm=yours,
             )
+    if stop.exit_code != 0:
+        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
     missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
     if budget and missed > script.misses:
         raise Broken(

@@ -26,11 +26,14 @@ def _run(trial: Trial, plan: Plan, function: str, *, entries: bool = False) -> N
     paging.vm = yours
     for vm in (yours, ours):
         plan.tables.write(vm.memory)
-        trial.run(vm, exits=3_000)
+    trial.run_ours(ours)
+    stop = trial.run(yours, exits=3_000)
     for number, each in enumerate(plan.tries):
         mine, other = _result(yours, number), _result(ours, number)
         if mine != other:
             raise Broken(f"{each}: the guest saw {mine}, and on the bare machine {other}", vm=yours)
+    if stop.exit_code != 0:
+        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
 
 
 def _result(vm: VM, number: int) -> str:

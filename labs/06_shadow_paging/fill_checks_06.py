@@ -27,7 +27,8 @@ def _two(trial: Trial, plan: Plan) -> tuple[VM, VM]:
     paging.vm = yours
     for vm in (yours, ours):
         plan.tables.write(vm.memory)
-        trial.run(vm, exits=3_000)
+    trial.run_ours(ours)
+    stop = trial.run(yours, exits=3_000)
     for number, each in enumerate(plan.tries):
         mine, right = _result(yours, number), _result(ours, number)
         if mine != right:
@@ -38,6 +39,8 @@ def _two(trial: Trial, plan: Plan) -> tuple[VM, VM]:
                 ),
                 vm=yours,
             )
+    if stop.exit_code != 0:
+        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
     return yours, ours
 
 
@@ -127,7 +130,7 @@ def kernel(trial: Trial) -> None:
     paging.vm = vm
     trial.run(vm, exits=20_000)
     ours = trial.vm("longmode", memory="2M", trace="counters")
-    trial.run(ours)
+    trial.run_ours(ours)
     pairs = zip(vm.console.text.split("\n"), ours.console.text.split("\n"), strict=False)
     for mine, right in pairs:
         if mine != right:

@@ -18,7 +18,8 @@ def _follow(trial: Trial, script: Script, *, budget: bool = False) -> None:
     paging.vm = yours
     for vm in (yours, ours):
         script.tables.write(vm.memory)
-        trial.run(vm, exits=3_000)
+    trial.run_ours(ours)
+    stop = trial.run(yours, exits=3_000)
     seen = zip(script.reads, script.seen(yours.memory), script.seen(ours.memory), strict=True)
     for (address, after), mine, right in seen:
         if mine != right:
@@ -30,6 +31,8 @@ def _follow(trial: Trial, script: Script, *, budget: bool = False) -> None:
                 "table on the way to the page, the directory too",
                 vm=yours,
             )
+    if stop.exit_code != 0:
+        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
     missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
     if budget and missed > script.misses:
         raise Broken(
@@ -150,11 +153,13 @@ def sweeps(trial: Trial) -> None:
     yours = trial.vm("sweep", paging=paging, memory="16M", append=line)
     ours = trial.vm("sweep", memory="16M", append=line, trace="counters")
     paging.vm = yours
-    for vm in (yours, ours):
-        trial.run(vm, exits=5_000)
+    trial.run_ours(ours)
+    stop = trial.run(yours, exits=5_000)
     if yours.console.text != ours.console.text:
         mine, right = (vm.console.text.strip()[-70:] for vm in (yours, ours))
         raise Broken(f"sweep says {mine!r}, not {right!r}", vm=yours)
+    if stop.exit_code != 0:
+        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
 
 
 def hidden(trial: Trial) -> None:

@@ -72,7 +72,7 @@ def reflects(trial: Trial) -> None:
 def _same_run(trial: Trial, guest: str, until: str | None) -> None:
     """Run a guest on both, and compare what they wrote and how often they stopped."""
     theirs = ours(trial, guest, "16M")
-    trial.run(theirs, until)
+    trial.run_ours(theirs, until)
     budget = theirs.exits.total
     mine = yours(trial, guest, "16M")
     trial.run(mine, until, exits=budget + 50)

@@ -147,7 +147,7 @@ def forks_as_ours(trial: Trial) -> None:
     options = {"append": f"forkwait={trial.rng.randrange(1, 4)}", "memory": "8M"}
     vm = trial.vm("wren-paravirt", monitor=yours(trial, Call.MMU_UPDATE, Call.CONSOLE_WRITE), **options)
     ours = trial.vm("wren-paravirt", monitor="paravirtual", **options)
-    stop, expected = trial.run(vm), trial.run(ours)
+    stop, expected = trial.run(vm), trial.run_ours(ours)
     if (stop.exit_code, vm.console.data) != (expected.exit_code, ours.console.data):
         raise Broken(
             f"wren-paravirt wrote {vm.console.text[-60:]!r} and ended with {stop.exit_code}; "

@@ -86,7 +86,7 @@ class Lab:
             "sweep", paging=shadow or SmallNestedPaging(), memory=MEMORY, trace="counters",
             append=workload.command_line(rounds),
         )  # fmt: skip
-        self.trial.run(vm)
+        self.trial.run_ours(vm)
         picks = Picks(workload)
         for _ in picks.rounds(rounds):
             pass

@@ -94,3 +94,8 @@ def test_a_guest_that_gets_stuck_is_given_up(tmp_path: Path, monkeypatch: pytest
 def test_a_reference_that_does_not_end_is_a_mistake_of_the_lessons(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not end within 2000 exits on the reference monitor"):
         followed(tmp_path, clear, CLI + b"\xeb\xfd")
+
+
+def test_a_reference_that_ends_otherwise_is_no_measure_for_anybody(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'the guest ended with status 6 \(failure\)' on the reference"):
+        followed(tmp_path, clear, CLI + leave(6))

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from vlab.course.solutions import blocks, solved, unsolved
+from vlab.course.solutions import blocks, solved, unsolved, without
 from vlab.course.source import Lesson
 from vlab.errors import VlabError
 from vlab.grading.exercise import Exercise, Mistake
@@ -24,12 +24,13 @@ _STUB = re.compile(r"""^\s*raise NotImplemented[E]rror\((["'])(.*)\1\)\s*$""", r
 class Attempt:
     """One cell to mark.
 
-    stubs: the texts of what unsolved parts raise. stubs_raise: whether all of them do.
+    kind: "part" is solved but for one of several parts. stubs: the texts of what unsolved parts raise.
+    stubs_raise: whether all of them do.
     """
 
     lesson: str
     exercise: Exercise
-    kind: Literal["unsolved", "solved", "mistake"]
+    kind: Literal["unsolved", "part", "solved", "mistake"]
     source: str
     mistake: Mistake | None = None
     stubs: tuple[str, ...] = ()
@@ -38,6 +39,8 @@ class Attempt:
     @property
     def name(self) -> str:
         """What is tried, for people."""
+        if self.kind == "part":
+            return f"all but: {' and '.join(self.stubs)}"
         return self.kind if self.mistake is None else f"mistake: {self.mistake.name}"
 
 
@@ -60,12 +63,17 @@ def attempts(lesson: Lesson) -> list[Attempt]:
     for exercise in lesson.exercises:
         ident = exercise.ident
         text = lesson.exercise_cell(ident).text
-        raised = [_STUB.findall("\n".join(block.stub)) for block in blocks(text, ident)]
-        stubs = tuple(said for each in raised for _, said in each)
+        parts = blocks(text, ident)
+        raised = [tuple(said for _, said in _STUB.findall("\n".join(part.stub))) for part in parts]
+        stubs = tuple(said for each in raised for said in each)
         number = lesson.files.id
         found.append(
             Attempt(number, exercise, "unsolved", unsolved(text, ident), stubs=stubs, stubs_raise=all(raised))
         )
+        for part, said in zip(parts, raised, strict=True):
+            if said and len(parts) > 1:
+                source = without(text, part, ident)
+                found.append(Attempt(number, exercise, "part", source, stubs=said, stubs_raise=True))
         found.append(Attempt(number, exercise, "solved", solved(text, ident)))
         for mistake in exercise.mistakes:
             try:
@@ -131,18 +139,25 @@ def _judge(attempt: Attempt, mark: ExerciseMark) -> Iterator[str]:
 
 
 def _judge_unsolved(attempt: Attempt, mark: ExerciseMark) -> Iterator[str]:
-    """An exercise with stubs that raise earns nothing, and each invariant says what is not written."""
+    """What is not written earns nothing, and is said to be not written.
+
+    Where nothing is, by each invariant; of several parts it meets one first. So each part that is missing
+    alone has to be met by some invariant.
+    """
     from vlab.grading.student import NotWritten
 
     if mark.earned >= mark.points:
         yield f"without its solution it gets all {mark.points:g} points"
     expected = {str(NotWritten(each)) for each in attempt.stubs}
-    for each in mark.invariants:
-        if attempt.stubs_raise and each.why not in expected:
-            said = f"says {each.why!r}" if each.why else "holds"
-            yield f"without the solution {each.name} {said}, not {' or '.join(map(repr, sorted(expected)))}"
-    for text in sorted(expected - {each.why for each in mark.invariants}):
-        yield f"no invariant comes to what is not written, {text!r}"
+    if attempt.kind == "unsolved" and attempt.stubs_raise:
+        for each in mark.invariants:
+            if each.why not in expected:
+                said = f"says {each.why!r}" if each.why else "holds"
+                yield (
+                    f"without the solution {each.name} {said}, not {' or '.join(map(repr, sorted(expected)))}"
+                )
+    if expected and not expected & {each.why for each in mark.invariants}:
+        yield f"no invariant comes to what is not written, {' or '.join(map(repr, sorted(expected)))}"
 
 
 def _judge_mistake(mistake: Mistake, exercise: Exercise, mark: ExerciseMark) -> Iterator[str]:

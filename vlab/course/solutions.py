@@ -79,6 +79,17 @@ def solved(text: str, ident: str = "this") -> str:
     return _replaced(text, ident, lambda block: list(block.inside))
 
 
+def without(text: str, chosen: Block, ident: str = "this") -> str:
+    """Give the cell with its solution but for one block, which is as students get it."""
+    return _replaced(
+        text,
+        ident,
+        lambda block: (
+            [_indented(line, block.indent) for line in block.stub] if block == chosen else block.inside
+        ),
+    )
+
+
 def _replaced(text: str, ident: str, put: Callable[[Block], Sequence[str]]) -> str:
     lines = text.split("\n")
     for block in reversed(blocks(text, ident)):

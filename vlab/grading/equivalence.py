@@ -22,14 +22,18 @@ _MOST_NAMED: Final = 2
 _TAIL: Final = 60
 
 
-def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, hint: str = "") -> None:
+def follow(yours: VM, ours: VM, *, exits: int = MOST_EXITS, status: int | None = 0, hint: str = "") -> None:
     """Step both to the end of ``ours`` and raise Broken at the first difference.
 
-    exits: the most that the guest may take, for one that does not end.
+    exits: the most that the guest may take, for one that does not end. status: what it ends with, None for
+    any; that the reference monitor does not get there is a fault of ours, and ValueError.
     """
     expected = list(_steps(ours, exits))
-    if not expected[-1][0].final:
+    last = expected[-1][0]
+    if not last.final:
         raise ValueError(f"ours: the guest does not end within {exits} exits on the reference monitor")
+    if status not in (None, last.exit_code):
+        raise ValueError(f"ours: the guest stopped with '{last.headline}' on the reference monitor")
     for number, (stop, state) in enumerate(expected, 1):
         mine = yours.run(exits=1, timeout=PATIENCE)
         if mine.kind is StopKind.TIMEOUT:

@@ -72,6 +72,27 @@ class Trial:
             f"after {time_ns / 1e9:g} s of its time the guest was still running; {wanted}", hint=hint, vm=vm
         )
 
+    def run_ours(
+        self,
+        vm: VM,
+        until: str | Callable[[VM], bool] | None = None,
+        *,
+        exits: int = MOST_EXITS,
+        status: int | None = 0,
+    ) -> Stop:
+        """Run a guest without anything of the student's, for others to be compared with.
+
+        status: what it ends with where nothing is waited for, None for any. Raises RuntimeError when it does
+        not get there: that is a fault of ours, and no mark may come of it.
+        """
+        try:
+            stop = self.run(vm, until, exits=exits)
+        except Broken as broken:
+            raise RuntimeError(f"the guest to compare with: {broken.why}") from broken
+        if not _there(vm, until) and (until is not None or status not in (None, stop.exit_code)):
+            raise RuntimeError(f"the guest to compare with stopped with '{stop.headline}'")
+        return stop
+
     def close(self) -> None:
         """Give the guests' memory back."""
         while self.vms:
