@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +15,12 @@ from tests.course.sample import LABS, NEEDS_JUPYTEXT, changed, lesson
 from vlab.cli import main
 from vlab.course.checking import Attempt, attempts, check, local
 from vlab.course.source import read
-from vlab.grading.catalogue import find
+from vlab.grading.catalogue import find, lessons
 from vlab.grading.exercise import Mistake
 from vlab.grading.result import ExerciseMark
 
 pytestmark = NEEDS_JUPYTEXT
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +112,27 @@ def test_what_is_not_as_it_should_be_is_told(
     assert [each for each in found if each.startswith(told)], found
 
 
+SECOND_PART = """return linear >> 12
+    # END SOLUTION
+
+
+def offset(linear):
+    # BEGIN SOLUTION
+    return linear & 4095
+"""
+
+
+def test_of_several_parts_each_is_left_out_once(tmp_path: Path) -> None:
+    labs = changed(tmp_path, ("return linear >> 12\n", SECOND_PART), file="lesson.md")
+    names = [each.name for each in attempts(read(find("90", labs)))]
+    assert names[:4] == ["unsolved", "all but: write page_number", "all but: write offset", "solved"]
+    found = troubles(labs)
+    assert "page_number, all but: write offset: without its solution it gets all 5 points" in found
+    met = "no invariant comes to what is not written, 'not written yet: write offset'"
+    assert f"page_number, all but: write offset: {met}" in found
+    assert not [each for each in found if each.startswith("page_number, all but: write page_number")]
+
+
 def test_a_mistake_that_edits_what_is_not_there_is_told_with_its_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,3 +194,22 @@ def test_the_command_tells_the_story_and_fails_when_one_is_wrong(
 def test_the_command_marks_in_jails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["course", "check", "--labs", str(LABS)]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_every_lesson_is_as_it_should_be_when_all_are_checked_in_one_go(tmp_path: Path) -> None:
+    command = (sys.executable, "-m", "vlab.cli", "course", "check", "--labs", ROOT / "labs")
+    file = tmp_path / "marks.json"
+    done = subprocess.run(
+        [*command, "--json", file],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    tried = {(each["lesson"], each["tried"]) for each in json.loads(file.read_text())}
+    graded = {each.id for each in lessons(ROOT / "labs") if each.exercises()}
+    assert tried >= {(lesson, what) for lesson in graded for what in ("unsolved", "solved")}

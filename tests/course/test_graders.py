@@ -3,74 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
-import sysconfig
 import zipfile
-from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.course.graders import NEEDS_GRADERS, grades, otter_scores, run, run_otter, vlab_scores
 from tests.course.sample import LABS, NAME, NEEDS_JUPYTEXT, SECRETS
 from tests.course.submissions import MARKS, hand_in
 
-pytestmark = [
-    pytest.mark.slow,
-    NEEDS_JUPYTEXT,
-    pytest.mark.skipif(
-        find_spec("nbgrader") is None or find_spec("otter") is None,
-        reason="nbgrader and otter are not both here: pip install 'vlab[grade]'",
-    ),
-]
+pytestmark = [pytest.mark.slow, NEEDS_JUPYTEXT, NEEDS_GRADERS]
 
 GARBLED = "garbled"
 """Whose file is no JSON; otter gives up on it before a plugin is asked."""
-
-OTTER = """
-import json, os, sys
-from otter.run import main
-autograder, out, *notebooks = sys.argv[1:]
-found = {}
-for path in notebooks:
-    results = main(path, autograder=autograder, output_dir=out, no_logo=True)
-    with open(os.path.join(out, "results.json")) as file:
-        found[path] = json.load(file)
-json.dump(found, open(os.path.join(out, "all.json"), "w"))
-"""
-"""`otter run` for many notebooks, without loading its libraries anew for each. As a file of its own, like the
-program `otter`: with ``python -c`` the directory at hand would be searched for modules."""
-
-
-def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-    root = str(Path(__file__).parents[2])
-    # nbgrader starts `alembic` by its name, and this environment may not be active.
-    programs = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)))
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": root, "PATH": programs} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def run_otter(course: Path, out: Path, *handed_in: Path) -> dict[str, Any]:
-    """Mark with otter; give its results by what was handed in."""
-    program = out / "programs" / "run_many.py"
-    program.parent.mkdir()
-    program.write_text(OTTER, encoding="utf-8")
-    run(program, course / "otter" / NAME / "autograder.zip", out, *handed_in, cwd=out)
-    found: dict[str, Any] = json.loads((out / "all.json").read_text())
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +51,8 @@ def otter(course: Path) -> dict[str, dict[str, Any]]:
     out.mkdir()
     submitted = course / "nbgrader" / "submitted"
     notebooks = [submitted / student / NAME / f"{NAME}.ipynb" for student in MARKS]
-    found = run_otter(course, out, *notebooks)
+    found = run_otter(course, NAME, out, *notebooks)
     return {Path(path).parts[-3]: results for path, results in found.items()}
-
-
-def grades(directory: Path) -> Iterator[tuple[str, dict[str, float | None], bool]]:
-    """Give each student's scores in nbgrader's gradebook, and whether one is to be marked by hand."""
-    from nbgrader.api import Gradebook
-
-    with Gradebook(f"sqlite:///{directory / 'gradebook.db'}") as gradebook:
-        for each in gradebook.assignment_submissions(NAME):
-            (notebook,) = each.notebooks
-            yield (
-                each.student.id,
-                {grade.name: grade.auto_score for grade in notebook.grades},
-                any(grade.needs_manual_grade for grade in notebook.grades),
-            )
 
 
 def expected(student: str) -> dict[str, float]:
@@ -127,7 +60,7 @@ def expected(student: str) -> dict[str, float]:
 
 
 def test_nbgrader_gives_the_marks(nbgrader: Path) -> None:
-    found = list(grades(nbgrader))
+    found = list(grades(nbgrader, NAME))
     nothing = {"page_number": 0.0, "set_bits": 0.0}
     assert {student: scores for student, scores, _ in found} == {each: expected(each) for each in MARKS} | {
         GARBLED: nothing
@@ -136,10 +69,7 @@ def test_nbgrader_gives_the_marks(nbgrader: Path) -> None:
 
 
 def test_otter_gives_the_same_marks(otter: dict[str, dict[str, Any]]) -> None:
-    found = {
-        student: {test["name"]: test["score"] for test in results["tests"] if "score" in test}
-        for student, results in otter.items()
-    }
+    found = {student: otter_scores(results) for student, results in otter.items()}
     assert found == {each: expected(each) for each in MARKS}
     assert {student: results["score"] for student, results in otter.items()} == {
         each: sum(MARKS[each]) for each in MARKS
@@ -152,15 +82,7 @@ def test_vlab_grade_gives_the_same_marks(nbgrader: Path, tmp_path: Path) -> None
         "-m", "vlab.cli", "grade", nbgrader / "submitted", "--out", tmp_path / "out", "--json", out,
         cwd=tmp_path, VLAB_LABS=str(nbgrader / "labs"),
     )  # fmt: skip
-    found = json.loads(out.read_text(encoding="utf-8"))
-    results = found["results"] if isinstance(found, dict) else found
-    marks = {
-        each["student"]: {
-            one["ident"]: sum(invariant["earned"] for invariant in one["invariants"])
-            for one in each["exercises"]
-        }
-        for each in results
-    }
+    marks = vlab_scores(out)
     earned = marks.pop(GARBLED, {})
     assert not any(earned.values())
     assert marks == {each: expected(each) for each in MARKS}
@@ -217,7 +139,7 @@ def test_files_beside_a_notebook_reach_neither_otters_process_nor_its_kernel(
         for name in ("json.py", "otter.py", "vlab/__init__.py", "labs/x.py", "tests/page_number.py"):
             archive.writestr(name, module)
         archive.writestr(".OTTER_LOG", pickle.dumps(_Opens(str(witness))))
-    (results,) = run_otter(course, tmp_path, bundle).values()
+    (results,) = run_otter(course, NAME, tmp_path, bundle).values()
     assert results["score"] == sum(MARKS["half"])
     assert not witness.exists()
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.grading import forgeries
+from tests.grading.classroom import WRONG, make_labs, notebook
 from vlab.grading.facade import Facade
 from vlab.grading.jail import landlock, seccomp
 from vlab.grading.jail.launch import Zygote
 from vlab.grading.jail.student import MAX_OUTPUT, JailedStudent
 from vlab.grading.student import Stopped, StudentError
+from vlab.trace.file import loads
 
 ROOT = Path(__file__).parents[2]
 
@@ -623,3 +631,169 @@ return said
 def test_parts_of_vlab_that_are_answers_are_not_there(zygote: Zygote, code: str) -> None:
     with pytest.raises(StudentError):
         JailedStudent(zygote, code, 5)
+
+
+# --- forged marks, reports and traces ----------------------------------------------------------------------
+
+HONEST = "honest"
+"""Who hands in two wrong answers, and nothing else."""
+FORGED = {
+    "outputs": "in the outputs of cells",
+    "metadata": "in metadata and widget state",
+    "beside": "in files beside the notebook",
+    "archive": "in the files of an archive",
+    "everywhere": "in all of these at once",
+}
+"""Who hands in the same answers and full marks for them, by where these are."""
+
+
+@dataclass(frozen=True)
+class Class:
+    """What `vlab grade` made of a class. out: the directory with all that it wrote."""
+
+    out: Path
+
+    def marks(self, student: str) -> dict[str, float]:
+        """Give the points by invariant."""
+        everybody = json.loads((self.out / "all.json").read_text(encoding="utf-8"))
+        (found,) = [each for each in everybody if each["student"] == student]
+        assert (found["trouble"], found["error"]) == ("", "")
+        earned = {one["name"]: one["earned"] for each in found["exercises"] for one in each["invariants"]}
+        assert found["earned"] == pytest.approx(sum(earned.values()))
+        return earned
+
+    def traces(self, student: str) -> dict[str, bytes]:
+        """Give the traces that the student's page has to download, by name."""
+        page = (self.out / "feedback" / f"{student}-02.html").read_text(encoding="utf-8")
+        links = re.findall(r'<a href="([^"]*)" download="([^"]*)"', page)
+        assert len(links) == page.count("<a ")
+        head = "data:application/octet-stream;base64,"
+        return {
+            name: base64.b64decode(target.removeprefix(head))
+            if target.startswith(head)
+            else (self.out / "feedback" / target).read_bytes()
+            for target, name in links
+        }
+
+
+def run_grade(directory: Path, handed_in: Path) -> Class:
+    """Grade with the command, in a directory of its own with the small lesson."""
+    if not (directory / "labs").exists():
+        make_labs(directory)
+    out = directory / f"out-of-{handed_in.name}"
+    out.mkdir()
+    secret = directory / "secret"
+    secret.write_text("the secret of the course", encoding="utf-8")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "vlab.cli", "grade", handed_in, "--workers", "2", "--secret", secret),
+            *("--out", out / "graded", "--json", out / "all.json", "--feedback", out / "feedback"),
+        ],
+        cwd=directory,
+        env=os.environ | {"VLAB_LABS": str(directory / "labs"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return Class(out)
+
+
+@pytest.fixture(scope="module")
+def forgers(tmp_path_factory: pytest.TempPathFactory) -> Class:
+    """A class in which all have the same wrong answers, and all but one forge full marks for them."""
+    directory = tmp_path_factory.mktemp("forgers")
+    handed_in, plain = directory / "in", notebook(WRONG)
+    forgeries.directory(handed_in, HONEST, plain, {})
+    forgeries.directory(handed_in, "outputs", forgeries.in_outputs(), {})
+    forgeries.directory(handed_in, "metadata", forgeries.in_metadata(), {})
+    forgeries.directory(handed_in, "beside", plain, forgeries.files("beside"))
+    forgeries.archive(handed_in, "archive", plain, forgeries.files("archive"))
+    everything = json.loads(forgeries.in_metadata())
+    for cell, other in zip(everything["cells"], json.loads(forgeries.in_outputs())["cells"], strict=False):
+        if cell["cell_type"] == "code":
+            cell["outputs"] = other["outputs"]
+    forgeries.archive(handed_in, "everywhere", json.dumps(everything), forgeries.files("everywhere"))
+    return run_grade(directory, handed_in)
+
+
+@pytest.fixture(scope="module")
+def actors(tmp_path_factory: pytest.TempPathFactory) -> Class:
+    """A class whose code returns, raises and prints what looks like marks and traces."""
+    directory = tmp_path_factory.mktemp("actors")
+    for student, cells in forgeries.cells().items():
+        forgeries.directory(directory / "in", student, notebook(cells), {})
+    return run_grade(directory, directory / "in")
+
+
+def test_the_forged_trace_is_one_that_vlab_would_open() -> None:
+    assert loads(forgeries.trace()).metadata["guest"] == forgeries.NAME
+
+
+@pytest.mark.parametrize("student", FORGED, ids=list(FORGED.values()))
+def test_full_marks_forged_change_no_mark(forgers: Class, student: str) -> None:
+    assert forgers.marks(HONEST) == {"hello": 0.0, "counted": 0.5, "small": 0.0, "big": 0.0}
+    assert forgers.marks(student) == forgers.marks(HONEST)
+
+
+@pytest.mark.parametrize("student", FORGED, ids=list(FORGED.values()))
+def test_a_trace_forged_is_not_on_the_feedback_page_but_the_one_that_was_recorded(
+    forgers: Class, student: str
+) -> None:
+    (name,) = forgers.traces(student)
+    assert name == f"{student}-02-greet-hello.vlabtrace"
+    assert loads(forgers.traces(student)[name]).metadata["guest"] == "hello"
+    assert forgers.traces(student)[name] == forgers.traces(HONEST)[f"{HONEST}-02-greet-hello.vlabtrace"]
+
+
+def test_nothing_that_grading_writes_holds_a_forged_trace(forgers: Class) -> None:
+    written = [each for each in forgers.out.rglob("*") if each.is_file()]
+    assert len(written) > 2 * len(FORGED)
+    needles = (forgeries.trace(), forgeries.text().encode(), forgeries.NAME.encode())
+    assert not [each for each in written if any(needle in each.read_bytes() for needle in needles)]
+    pages = {each.name for each in (forgers.out / "feedback").iterdir()}
+    assert pages == {f"{student}-02.html" for student in (HONEST, *FORGED)}
+
+
+@pytest.mark.parametrize("student", forgeries.cells())
+def test_code_that_acts_as_if_it_were_the_marker_gets_nothing_for_it(actors: Class, student: str) -> None:
+    marks = actors.marks(student)
+    answered = 0.5 if marks.pop("counted") else 0.0  # for any answer at all
+    assert marks == {"hello": 0.0, "small": 0.0, "big": 0.0}
+    assert answered == 0.0 or student not in forgeries.RAISING
+
+
+@pytest.mark.parametrize("student", forgeries.cells())
+def test_a_trace_that_code_returns_raises_or_prints_is_not_offered_as_evidence(
+    actors: Class, student: str
+) -> None:
+    traces = actors.traces(student)
+    assert set(traces) <= {f"{student}-02-greet-{invariant}.vlabtrace" for invariant in ("hello", "counted")}
+    for content in traces.values():
+        assert loads(content).metadata["guest"] == "hello"
+    assert not list((actors.out / "feedback").glob("*.vlabtrace"))
+
+
+def test_a_journal_with_the_true_stamp_and_full_marks_is_not_believed_when_it_is_handed_in(
+    tmp_path: Path,
+) -> None:
+    forgeries.directory(tmp_path / "first", "eve", notebook(WRONG), {})
+    first = run_grade(tmp_path, tmp_path / "first")
+    true = json.loads((first.out / "graded" / "results" / "02" / "eve.json").read_text(encoding="utf-8"))
+    for exercise, forged in zip(true["exercises"], forgeries.marks(), strict=True):
+        exercise["invariants"] = forged["invariants"]
+    journal = json.dumps(true | {"earned": true["points"]}).encode()
+    beside = dict.fromkeys(("results/02/eve.json", "graded/results/02/eve.json", "eve.json"), journal)
+    forgeries.directory(tmp_path / "second", "eve", notebook(WRONG), beside)
+    assert run_grade(tmp_path, tmp_path / "second").marks("eve") == first.marks("eve")
+
+
+def test_marks_written_to_standard_output_are_not_those_of_the_process_that_marks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vlab.course.marks import mark_answers
+
+    monkeypatch.setenv("VLAB_LABS", str(make_labs(tmp_path)))
+    marks = mark_answers("02", forgeries.cells()["prints_and_writes_marks"], "eve")
+    assert [each.earned for each in marks] == [0.5, 0.0]

@@ -47,3 +47,17 @@ def test_a_guest_that_never_ends_is_a_fault_of_ours_too_and_else_the_students(tr
         trial.run_ours(trial.vm(code, memory="2M"), exits=10)
     with pytest.raises(Broken, match=r"^after 10 exits the guest was still running"):
         trial.run(trial.vm(code, memory="2M"), exits=10)
+
+
+def test_a_guest_that_sleeps_for_good_is_given_up_at_once(trial: Trial) -> None:
+    sleeping = trial.vm(image(bytes.fromhex("FB F4") + leave(0)), memory="2M")  # sti; hlt
+    with pytest.raises(Broken, match=r"^the guest sleeps, and nothing is left to wake it; it was to end$"):
+        trial.run(sleeping)
+    assert not sleeping.ended
+
+
+def test_a_guest_that_sleeps_until_a_timer_goes_off_is_waited_for(trial: Trial) -> None:
+    vm = trial.vm("wren", memory="16M")
+    trial.run(vm, "$ ")
+    vm.send("sleep 3\necho awake\n")
+    trial.run(vm, "\nawake", time_ns=10_000_000_000)

@@ -18,6 +18,8 @@ PATIENCE: Final = 20.0
 MOST_EXITS: Final = 100_000
 MOST_TIME_NS: Final = 1_000_000_000
 """Virtual time after which a guest is given up, unless told otherwise."""
+_LOOKS: Final = 3
+"""How often a sleeping guest is looked at, some 50 ms apart, before it is given up."""
 
 
 @dataclass(slots=True)
@@ -56,9 +58,11 @@ class Trial:
         when it gets neither there nor to an end; what the student's code raises comes through.
         """
         limit, end = vm.exits.total + exits, vm.virtual_time_ns + time_ns
+        sleep = _Sleep()
 
         def enough(vm: VM) -> bool:
-            return vm.exits.total >= limit or vm.virtual_time_ns >= end or _there(vm, until)
+            spent = vm.exits.total >= limit or vm.virtual_time_ns >= end
+            return spent or _there(vm, until) or sleep.is_for_good(vm)
 
         stop = vm.run(enough, timeout=PATIENCE)
         if stop.final or _there(vm, until):
@@ -66,6 +70,8 @@ class Trial:
         wanted = "it was to end" if until is None else "what was waited for had not come"
         if isinstance(until, str):
             wanted = f"{until!r} had not come"
+        if sleep.long:
+            raise Broken(f"the guest sleeps, and nothing is left to wake it; {wanted}", hint=hint, vm=vm)
         if vm.exits.total >= limit:
             raise Broken(f"after {exits:,} exits the guest was still running; {wanted}", hint=hint, vm=vm)
         raise Broken(
@@ -97,6 +103,24 @@ class Trial:
         """Give the guests' memory back."""
         while self.vms:
             self.vms.pop().close()
+
+
+@dataclass(slots=True)
+class _Sleep:
+    """Notices a guest that waits in HLT with no timer set: nobody types here, so it would wait for ever."""
+
+    at: tuple[int, int] = -1, -1
+    times: int = 0
+
+    @property
+    def long(self) -> bool:
+        return self.times >= _LOOKS
+
+    def is_for_good(self, vm: VM) -> bool:
+        now = vm.exits.total, vm.virtual_time_ns
+        self.times = self.times + 1 if vm.halted and now == self.at else 0
+        self.at = now
+        return self.long
 
 
 def _there(vm: VM, until: str | Callable[[VM], bool] | None) -> bool:
