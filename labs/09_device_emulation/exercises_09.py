@@ -6,8 +6,20 @@ from typing import Final
 
 import pic_checks_09 as pic
 import serial_checks_09 as serial
+from linux_09 import AVAILABLE
 
 from vlab.grading.exercise import Exercise, Invariant
+
+SECONDS: Final = 15.0
+"""Of student code: Linux asks a chip some thousand times."""
+
+
+def _with_linux(says: str) -> str:
+    """Say what is asked of Linux, and whether it was asked. No marks hang on what a computer has."""
+    if AVAILABLE:
+        return f"{says} (no marks: not every computer has Linux)"
+    return f"not tried, since Linux is not on this computer: {says} (no marks)"
+
 
 EXERCISES: Final = (
     Exercise(
@@ -31,6 +43,13 @@ EXERCISES: Final = (
             ),
             Invariant("wren", 2, "wren's driver takes the port, and its shell answers", serial.runs_wren),
             Invariant("hidden", 1, "so do guests that you have not seen", serial.runs_anything, hidden=True),
+            Invariant(
+                "linux",
+                0,
+                _with_linux("Linux's 8250 driver finds a 16550A, and the shell behind it answers"),
+                serial.runs_linux,
+                hidden=True,
+            ),
         ),
         hints=(
             "Keep one attribute for each register, and one list for the characters that wait.",
@@ -41,6 +60,7 @@ EXERCISES: Final = (
             "Call wires.irq(...) after each read, write and receive: most of them can change the source.",
             "THR: the request ends, wires.irq is told, the character goes out, and the request is back.",
         ),
+        seconds=SECONDS,
     ),
     Exercise(
         "interrupt_controller",
@@ -58,6 +78,13 @@ EXERCISES: Final = (
             Invariant(
                 "hidden", 1, "all that on guests that you have not seen", pic.takes_anything, hidden=True
             ),
+            Invariant(
+                "linux",
+                0,
+                _with_linux("Linux boots to its shell, and takes timer and serial interrupts from here"),
+                pic.runs_linux,
+                hidden=True,
+            ),
         ),
         hints=(
             "Three bytes do it: IRR, ISR and IMR, bit n for level n. A fourth one remembers the lines.",
@@ -65,5 +92,6 @@ EXERCISES: Final = (
             "A value for the even port: bit 4 set is ICW1, else bit 3 set is OCW3, else it is OCW2.",
             "After ICW1, the next three writes to the odd port are ICW2 (the vector), ICW3 and ICW4.",
         ),
+        seconds=SECONDS,
     ),
 )

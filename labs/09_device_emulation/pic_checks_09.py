@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from pic_09 import with_pic
+from linux_09 import must_accept
+from pic_09 import pair_of, with_pic
 from pic_guests_09 import IN, MASTERS, SLAVES, WINDOW, drive, interrupted, pulses, releases, set_up
 from running_09 import runs, shell, word_of
 
@@ -102,3 +103,10 @@ def takes_anything(trial: Trial) -> None:
     for _ in range(2):
         for each in (delivers, masks, nests, cascades):
             each(trial)
+
+
+def runs_linux(trial: Trial) -> None:
+    """All of that, and then Linux: its boot is long, so a chip that fails before does not get there."""
+    for each in (sets_up, delivers, masks, nests, cascades, keeps_time):
+        each(trial)
+    must_accept(trial, {"pic": pair_of(trial, [], strict=False)}, word_of(trial.rng, 8, 12))

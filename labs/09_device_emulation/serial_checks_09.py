@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from linux_09 import must_accept
 from running_09 import runs, shell, word_of
-from serial_09 import with_uart
+from serial_09 import port_of, with_uart
 from serial_guests_09 import receives, sends, sends_by_interrupt, tests_itself, tries_registers
 
 from vlab.grading.exercise import Broken
@@ -68,3 +69,10 @@ def runs_anything(trial: Trial) -> None:
     trial.run(vm, exits=20_000)
     if "rings: done" not in vm.console.text:
         raise Broken(f"the guest 'rings' said {vm.console.text[-60:]!r} at last", vm=vm)
+
+
+def runs_linux(trial: Trial) -> None:
+    """All of that, and then Linux: its boot is long, so a chip that fails before does not get there."""
+    for each in (keeps_registers, sends_text, receives_text, sends_on_interrupt, loops_back, runs_wren):
+        each(trial)
+    must_accept(trial, {"serial": port_of(trial, strict=False)}, word_of(trial.rng, 8, 12))

@@ -26,6 +26,13 @@ from vlab.grading.exercise import Exercise, Mistake
 ALL = tuple(each.id for each in lessons())
 
 
+@pytest.fixture(autouse=True)
+def _without_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long to boot; what it makes of lesson 09's chips is asked in test_lesson_09.py."""
+    find("09").module()
+    monkeypatch.setattr("linux_09.AVAILABLE", False)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ALL)
 def test_the_solution_edition_shows_what_its_text_says_and_earns_all_that_is_not_hidden(
