@@ -28,7 +28,7 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def walks(tmp_path: Path) -> Path:
-    """The table without Skylake, whose TLB holds what is tried here."""
+    """The table without the Skylakes, whose TLB holds what is tried here."""
     file = tmp_path / "walks.toml"
     text = BUILT_IN.read_text(encoding="utf-8")
     file.write_text(text[: text.index("[skylake]")], encoding="utf-8")
@@ -97,7 +97,7 @@ def test_a_shape_that_does_not_come_out_is_told_and_status_1(
     [
         (
             ["--processor", "i486"],
-            "processor: there is no 'i486'; choose one of nehalem, sandy-bridge, skylake",
+            "processor: there is no 'i486'; choose one of nehalem, sandy-bridge, skylake, skylake-sp",
         ),
         (["--walks", "{missing}"], "there is no file"),
         (["--costs", "{bad}"], "costs: '{bad}' is no TOML"),

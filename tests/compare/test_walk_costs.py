@@ -15,7 +15,7 @@ from vlab.machine.memory import LARGE_PAGE, PAGE
 
 def test_every_figure_of_the_bundled_table_says_where_it_is_from() -> None:
     processors = read_processors()
-    assert [each.name for each in processors] == ["nehalem", "sandy-bridge", "skylake"]
+    assert [each.name for each in processors] == ["nehalem", "sandy-bridge", "skylake", "skylake-sp"]
     for processor in processors:
         assert tuple(processor.cycles) == FIGURES
         assert all(figure.source for figure in (*processor.cycles.values(), processor.tlb_source))
@@ -23,12 +23,13 @@ def test_every_figure_of_the_bundled_table_says_where_it_is_from() -> None:
 
 
 def test_tlbs_by_page_size_and_the_reach() -> None:
-    nehalem, _, skylake = read_processors()
+    nehalem, _, skylake, skylake_sp = read_processors()
     assert [level.entries for level in nehalem.tlb(PAGE)] == [64, 512]
     assert [level.sets for level in nehalem.tlb(PAGE)] == [16, 128]
     assert [level.entries for level in nehalem.tlb(LARGE_PAGE)] == [32]
     assert [level.entries for level in skylake.tlb(LARGE_PAGE)] == [32, 1536]
     assert (nehalem.reach, skylake.reach) == (512, 1536)
+    assert (skylake_sp.small, skylake_sp.large) == (skylake.small, skylake.large)
 
 
 def test_exits_cost_what_the_table_of_exits_says() -> None:
