@@ -40,10 +40,8 @@ def test_a_vm_is_run_stepped_and_taken_back_with_buttons(browser: Browser) -> No
         view.locator(".xterm-screen").click()
         expect(view.locator(".xterm-helper-textarea")).to_be_focused()
         page.keyboard.type("echo ddxx\n")
-        page.wait_for_function(
-            "document.querySelector('.xterm-rows').innerText.replaceAll('\\u00a0', ' ')"
-            ".includes('wren: hello\\n$ echo ddxx\\nddxx')"
-        )
+        rows = view.locator(".xterm-rows")
+        expect(rows).to_contain_text("wren: hello $ echo ddxx ddxx", use_inner_text=True, timeout=60_000)
         notebook.photograph("dashboard", view)
         view.get_by_role("button", name="Pause").focus()
         page.keyboard.type("dd")
