@@ -7,14 +7,14 @@ what the TLB drops. Sections are those of the AMD64 Architecture Programmer's Ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from vlab.grading.exercise import Broken
 from vlab.grading.facade import Facade, Value
 from vlab.grading.student import Student
 from vlab.guests.probes import HERE, LEGACY, PAE
 from vlab.isa.control import CR4
-from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Step, Translation, walk
+from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Translation, walk_whole
 from vlab.isa.vectors import PageFaultError
 from vlab.session import VM
 from vlab.vmm.paging.shadow.filled import Fill, FilledPaging, Unbacked
@@ -82,7 +82,7 @@ class StudentWalk(FilledPaging):
             given.append(access.fetch)
         answer = self.student.call(self.function, *given)
         self.asked += 1
-        steps, right = _look(linear, controls, access, self.read_guest)
+        steps, right = walk_whole(linear, controls, access, self.read_guest)
         self._judge(linear, access, _answer(answer, mmu), right)
         if self.entries and mmu.reads != [step.entry_address for step in steps]:
             raise Broken(
@@ -108,18 +108,6 @@ class StudentWalk(FilledPaging):
             hint=_hint(yours, right, access),
             vm=self.vm,
         )
-
-
-def _look(
-    linear: int, controls: PagingControls, access: Access, read: Callable[[int, int], int]
-) -> tuple[list[Step], Translation | Fault]:
-    steps: list[Step] = []
-    walking = walk(linear, controls, access, read)
-    while True:
-        try:
-            steps.append(next(walking))
-        except StopIteration as stop:
-            return steps, stop.value
 
 
 def _answer(answer: Value, mmu: Mmu) -> int | Fault:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from machine_05 import StudentTlb
 
 from vlab.grading.exercise import Broken
+from vlab.grading.probing import Pair
 from vlab.grading.trial import Trial
-from vlab.guests.probes import ALL, HERE, MEMORY, PS, G, Script
+from vlab.guests.probes import ALL, PS, G, Script
 from vlab.isa.control import CR4
 
 _PGE = CR4.PGE.mask
@@ -17,33 +18,20 @@ _PGE = CR4.PGE.mask
 
 def _run(trial: Trial, script: Script, *, budget: bool = False) -> None:
     """Run it over the student's TLB and on the bare machine."""
-    guest, paging = script.guest(), StudentTlb(trial.student)
-    yours, ours = (
-        trial.vm(guest, paging=paging, memory=MEMORY),
-        trial.vm(guest, monitor="none", memory=MEMORY),
-    )
-    for vm in (yours, ours):
-        script.tables.write(vm.memory)
-    trial.run_ours(ours)
-    stop = trial.run(yours, exits=2_000)
-    seen = zip(script.reads, script.seen(yours.memory), script.seen(ours.memory), strict=True)
-    for (address, after), mine, right in seen:
-        if mine != right:
-            raise Broken(
-                f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB "
-                "still had the old translation",
-                hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
-                vm=yours,
-            )
-    if stop.exit_code != 0:
-        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
-    missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
-    if budget and missed > script.misses:
+    pair = Pair(trial, script, StudentTlb(trial.student))
+    for (address, after), mine, right in pair.run(exits=2_000):
         raise Broken(
-            f"the guest's reads missed the TLB {missed} times; {script.misses} are enough: your TLB forgot "
-            "what it could have kept",
+            f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: your TLB "
+            "still had the old translation",
+            hint="compare what tlb.entries() shows with what the guest has asked to be forgotten",
+            vm=pair.yours,
+        )
+    if budget and pair.misses > script.misses:
+        raise Broken(
+            f"the guest's reads missed the TLB {pair.misses} times; {script.misses} are enough: "
+            "your TLB forgot what it could have kept",
             hint="global pages stay when CR3 is written, and INVLPG is about one page (APM2 5.5)",
-            vm=yours,
+            vm=pair.yours,
         )
 
 

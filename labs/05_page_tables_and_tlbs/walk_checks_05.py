@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from machine_05 import StudentWalk
 
 from vlab.grading.exercise import Broken
+from vlab.grading.probing import Pair
 from vlab.grading.trial import Trial
-from vlab.guests.probes import ALL, FINE, LEGACY, MEMORY, NX, PAE, RESULTS, RW, US, P, Plan, Tables
-from vlab.guests.programs import image
+from vlab.guests.probes import ALL, LEGACY, NX, PAE, RW, US, P, Plan, Tables
 from vlab.isa.paging import PagingMode
-from vlab.session import VM
 
 
 def _run(trial: Trial, plan: Plan, function: str, *, entries: bool = False) -> None:
     """Run the guest on the bare machine and with the student's walk; both must see the same."""
-    guest = image(plan.code())
     paging = StudentWalk(trial.student, function, entries=entries)
-    yours, ours = (
-        trial.vm(guest, paging=paging, memory=MEMORY),
-        trial.vm(guest, monitor="none", memory=MEMORY),
-    )
-    paging.vm = yours
-    for vm in (yours, ours):
-        plan.tables.write(vm.memory)
-    trial.run_ours(ours)
-    stop = trial.run(yours, exits=3_000)
-    for number, each in enumerate(plan.tries):
-        mine, other = _result(yours, number), _result(ours, number)
-        if mine != other:
-            raise Broken(f"{each}: the guest saw {mine}, and on the bare machine {other}", vm=yours)
-    if stop.exit_code != 0:
-        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
-
-
-def _result(vm: VM, number: int) -> str:
-    value, address = struct.unpack_from("<II", vm.memory, RESULTS + 8 * number)
-    if address == FINE:
-        return f"the value {value:#x}"
-    return f"a page fault with error code {value:#x} and {address:#010x} in CR2"
+    pair = Pair(trial, plan, paging)
+    paging.vm = pair.yours
+    for each, mine, right in pair.run():
+        raise Broken(f"{each}: the guest saw {mine}, and on the bare machine {right}", vm=pair.yours)
 
 
 def _plan(trial: Trial, mode: PagingMode, *, wp: bool = True) -> Plan:

@@ -5,50 +5,30 @@ Sections are those of the AMD64 Architecture Programmer's Manual, vol. 2, rev. 3
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 from machine_06 import StudentFill
 
 from vlab.grading.exercise import Broken
+from vlab.grading.probing import Pair
 from vlab.grading.trial import Trial
-from vlab.guests.probes import ALL, FINE, LEGACY, MEMORY, NX, PAE, RESULTS, RW, US, A, D, P, Plan, Tables
-from vlab.guests.programs import image
+from vlab.guests.probes import ALL, LEGACY, NX, PAE, RW, US, A, D, P, Plan, Tables
 from vlab.isa.paging import Access, PagingControls, walk
 from vlab.session import VM
 
 
 def _two(trial: Trial, plan: Plan) -> tuple[VM, VM]:
     """Run a guest over the student's shadow and on the bare machine; what it saw must be the same."""
-    guest = image(plan.code())
     paging = StudentFill(trial.student)
-    yours = trial.vm(guest, paging=paging, memory=MEMORY)
-    ours = trial.vm(guest, monitor="none", memory=MEMORY)
-    paging.vm = yours
-    for vm in (yours, ours):
-        plan.tables.write(vm.memory)
-    trial.run_ours(ours)
-    stop = trial.run(yours, exits=3_000)
-    for number, each in enumerate(plan.tries):
-        mine, right = _result(yours, number), _result(ours, number)
-        if mine != right:
-            raise Broken(
-                f"{each}: the guest saw {mine}, and on the bare machine {right}",
-                hint=(
-                    "an entry that grants more than the guest's tables hides faults that the guest should get"
-                ),
-                vm=yours,
-            )
-    if stop.exit_code != 0:
-        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
-    return yours, ours
-
-
-def _result(vm: VM, number: int) -> str:
-    value, address = struct.unpack_from("<II", vm.memory, RESULTS + 8 * number)
-    if address == FINE:
-        return f"the value {value:#x}"
-    return f"a page fault with error code {value:#x} and {address:#010x} in CR2"
+    pair = Pair(trial, plan, paging)
+    paging.vm = pair.yours
+    for each, mine, right in pair.run():
+        raise Broken(
+            f"{each}: the guest saw {mine}, and on the bare machine {right}",
+            hint="an entry that grants more than the guest's tables hides faults that the guest should get",
+            vm=pair.yours,
+        )
+    return pair.yours, pair.ours
 
 
 def _marks(plan: Plan, yours: VM, ours: VM, bit: int, name: str) -> None:

@@ -9,7 +9,7 @@ from vlab.grading.exercise import Broken
 from vlab.grading.student import Student
 from vlab.guests.probes import A
 from vlab.isa.page_entries import PaePdpe
-from vlab.isa.paging import Access, Fault, Step, Translation, walk
+from vlab.isa.paging import Access, Fault, Step, Translation, walk_whole
 from vlab.session import VM
 from vlab.vmm.exits import Exit, PageFault
 from vlab.vmm.paging.shadow.filled import FilledPaging
@@ -23,7 +23,7 @@ _PATIENCE: Final = 4
 class Found:
     """The walk of the guest's own tables for one access."""
 
-    steps: list[Step]
+    steps: tuple[Step, ...]
     result: Translation | Fault
 
 
@@ -58,15 +58,10 @@ class Judged(FilledPaging):
 
     def look(self, linear: int, access: Access) -> Found:
         """Walk the guest's tables, and set accessed in the entries above the last, as the processor does."""
-        steps: list[Step] = []
-        walking = walk(linear, self.registers.controls(), access, self.read_guest)
-        while True:
-            try:
-                steps.append(next(walking))
-            except StopIteration as stop:
-                for step in steps[:-1]:
-                    self.mark(step, A)
-                return Found(steps, stop.value)
+        steps, result = walk_whole(linear, self.registers.controls(), access, self.read_guest)
+        for step in steps[:-1]:
+            self.mark(step, A)
+        return Found(steps, result)
 
     def mark(self, step: Step, bits: int) -> None:
         """Set bits in an entry of the guest's."""

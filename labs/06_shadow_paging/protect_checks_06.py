@@ -7,38 +7,28 @@ from dataclasses import dataclass
 from machine_06 import StudentProtect
 
 from vlab.grading.exercise import Broken
+from vlab.grading.probing import Pair
 from vlab.grading.trial import Trial
-from vlab.guests.probes import ALL, HERE, MEMORY, Script
+from vlab.guests.probes import ALL, Script
 
 
 def _follow(trial: Trial, script: Script, *, budget: bool = False) -> None:
-    guest, paging = script.guest(), StudentProtect(trial.student)
-    yours = trial.vm(guest, paging=paging, memory=MEMORY)
-    ours = trial.vm(guest, monitor="none", memory=MEMORY)
-    paging.vm = yours
-    for vm in (yours, ours):
-        script.tables.write(vm.memory)
-    trial.run_ours(ours)
-    stop = trial.run(yours, exits=3_000)
-    seen = zip(script.reads, script.seen(yours.memory), script.seen(ours.memory), strict=True)
-    for (address, after), mine, right in seen:
-        if mine != right:
-            raise Broken(
-                f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: the shadow "
-                f"still had what "
-                "the guest's tables said before",
-                hint="at table_write, what was made from the table has to go; an entry is made from every "
-                "table on the way to the page, the directory too",
-                vm=yours,
-            )
-    if stop.exit_code != 0:
-        raise Broken(f"the guest stopped with '{stop.headline}'", vm=yours)
-    missed = sum(each.reason == "PF" and each.info1 >= HERE for each in yours.exits)
-    if budget and missed > script.misses:
+    paging = StudentProtect(trial.student)
+    pair = Pair(trial, script, paging)
+    paging.vm = pair.yours
+    for (address, after), mine, right in pair.run():
         raise Broken(
-            f"the guest's reads missed the shadow {missed} times, and {script.misses} are enough",
+            f"{after}, the guest read {mine:#x} at {address:#010x} and not {right:#x}: the shadow "
+            "still had what the guest's tables said before",
+            hint="at table_write, what was made from the table has to go; an entry is made from every "
+            "table on the way to the page, the directory too",
+            vm=pair.yours,
+        )
+    if budget and pair.misses > script.misses:
+        raise Broken(
+            f"the guest's reads missed the shadow {pair.misses} times, and {script.misses} are enough",
             hint="a tree that nothing was changed for is complete when its CR3 comes back",
-            vm=yours,
+            vm=pair.yours,
         )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Final
 
+from vlab.grading.cpu_facade import CpuFacade
 from vlab.grading.exercise import Broken
-from vlab.grading.facade import Facade, Value, unsigned
+from vlab.grading.facade import Facade, unsigned
 from vlab.grading.student import Student
 from vlab.grading.trial import Trial
 from vlab.isa.svm_exits import SvmExit
@@ -23,7 +24,6 @@ from vlab.vmm import exits
 from vlab.vmm.exits import HardwareExit
 from vlab.vmm.hardware import HardwareMonitor
 from vlab.vmm.verdicts import IDLE, RESUME, Inject, Verdict
-from vlab.vmm.virtual_cpu import REFUSED_MSRS
 
 RAX, RCX, RDX, RBX = range(4)
 REFLECTED: Final = (Vector.DE, Vector.BP, Vector.UD, Vector.GP, Vector.PF)
@@ -122,28 +122,14 @@ class Registers(Facade):
         self._core.words[RDX] = unsigned("rdx", value)
 
 
-class Host(Facade):
+class Host(CpuFacade):
     """What the rest of the monitor does for a handler."""
 
-    offers = ("cpuid", "read_msr", "write_msr", "wait_for_interrupt")
+    offers = (*CpuFacade.offers, "wait_for_interrupt")
 
     def __init__(self, monitor: HardwareMonitor) -> None:
         self._monitor = monitor
         self.waits = False
-
-    def cpuid(self, leaf: int, subleaf: int) -> list[Value]:
-        """Give EAX, EBX, ECX and EDX of the virtual CPU."""
-        return [*self._monitor.identity.cpuid(unsigned("leaf", leaf, 32), unsigned("subleaf", subleaf, 32))]
-
-    def read_msr(self, number: int) -> int | None:
-        """Give the virtual CPU's MSR; None where it has none of that number."""
-        number = unsigned("number", number, 32)
-        return None if number in REFUSED_MSRS else self._monitor.msrs.read(number)
-
-    def write_msr(self, number: int, value: int) -> bool:
-        """Set the virtual CPU's MSR; False where it has none, or takes no such value."""
-        number, value = unsigned("number", number, 32), unsigned("value", value)
-        return number not in REFUSED_MSRS and self._monitor.msrs.write(number, value)
 
     def wait_for_interrupt(self) -> None:
         """Let the guest sleep until an interrupt comes."""

@@ -16,7 +16,7 @@ from vlab.compare.walk_counts import SmallNestedPaging
 from vlab.grading.exercise import Broken
 from vlab.grading.facade import Value
 from vlab.grading.trial import Trial
-from vlab.isa.paging import Access, Fault, translate, walk
+from vlab.isa.paging import Access, Fault, translate, walk_whole
 from vlab.session import VM
 from vlab.vmm.paging.nested import NestedPaging
 
@@ -35,14 +35,11 @@ def _right_walk(host: Host, linear: int) -> tuple[list[int], tuple[str, int]]:
     memory = host.memory
 
     def nested(gpa: int) -> int:
-        walking = walk(gpa, host.nested, Access(user=True), memory.read)
-        while True:
-            try:
-                reads.append(next(walking).entry_address)
-            except StopIteration as stop:
-                if isinstance(stop.value, Fault):
-                    raise _Missing(gpa) from None
-                return int(stop.value.physical)
+        steps, found = walk_whole(gpa, host.nested, Access(user=True), memory.read)
+        reads.extend(step.entry_address for step in steps)
+        if isinstance(found, Fault):
+            raise _Missing(gpa)
+        return found.physical
 
     def read(gpa: int, size: int) -> int:
         hpa = nested(gpa)

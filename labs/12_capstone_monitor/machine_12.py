@@ -9,10 +9,10 @@ from typing import Final
 
 from session_12 import Session
 
-from vlab.grading.facade import Facade, Value, unsigned
+from vlab.grading.cpu_facade import CpuFacade
+from vlab.grading.facade import Facade, unsigned
 from vlab.isa.svm_exits import SvmExit
 from vlab.isa.vmcb import EventInjection, VmcbControl
-from vlab.vmm.virtual_cpu import REFUSED_MSRS
 
 _REGISTERS: Final = ("rax", "rcx", "rdx", "rbx")
 _V_IRQ: Final = 1 << 8
@@ -137,10 +137,10 @@ class Vmcb(Facade):
         self._monitor.intercepts_changed()
 
 
-class Cpu(Facade):
+class Cpu(CpuFacade):
     """The processor: VMRUN, and the registers that it leaves alone."""
 
-    offers = ("vmrun", "cpuid", "read_msr", "write_msr")
+    offers = ("vmrun", *CpuFacade.offers)
     fields = ("rbx", "rcx", "rdx")
 
     def __init__(self, session: Session) -> None:
@@ -160,20 +160,6 @@ class Cpu(Facade):
     def vmrun(self) -> None:
         """Run the guest to its next #VMEXIT."""
         self._session.enter()
-
-    def cpuid(self, leaf: int, subleaf: int) -> list[Value]:
-        """Give EAX, EBX, ECX and EDX of the virtual CPU."""
-        return [*self._monitor.identity.cpuid(unsigned("leaf", leaf, 32), unsigned("subleaf", subleaf, 32))]
-
-    def read_msr(self, number: int) -> int | None:
-        """Give the virtual CPU's MSR; None where it has none of that number."""
-        number = unsigned("number", number, 32)
-        return None if number in REFUSED_MSRS else self._monitor.msrs.read(number)
-
-    def write_msr(self, number: int, value: int) -> bool:
-        """Set the virtual CPU's MSR; False where it has none, or takes no such value."""
-        number, value = unsigned("number", number, 32), unsigned("value", value)
-        return number not in REFUSED_MSRS and self._monitor.msrs.write(number, value)
 
 
 class BoardFacade(Facade):

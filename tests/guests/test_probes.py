@@ -26,14 +26,13 @@ from vlab.guests.probes import (
     Tables,
     Try,
 )
-from vlab.guests.programs import image
 from vlab.isa.paging import PagingMode
 from vlab.session import VM
 
 
 def run(plan: Plan) -> tuple[list[tuple[int, int]], bytes]:
     """Run a guest on the bare machine; give what it kept of each access, and its memory at first."""
-    with VM(keep(image(plan.code()), "probe.bin"), monitor="none", memory=MEMORY) as vm:
+    with VM(keep(plan.guest(), "probe.bin"), monitor="none", memory=MEMORY) as vm:
         plan.tables.write(vm.memory)
         before = bytes(vm.memory)
         assert vm.run(timeout=20).exit_code == 0
@@ -96,7 +95,7 @@ def test_a_script_reads_what_its_tables_lead_to() -> None:
         script.tables.write(vm.memory)
         assert vm.run(timeout=20).exit_code == 0
         place = script.reads[1][0] & 0xFFF
-        assert script.seen(vm.memory)[1] == struct.unpack_from("<I", vm.memory, frame + place)[0]
+        assert script.seen(vm.memory)[1][1] == struct.unpack_from("<I", vm.memory, frame + place)[0]
 
 
 def test_a_large_page_is_a_directory_entry() -> None:

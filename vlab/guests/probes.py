@@ -145,9 +145,14 @@ class Plan:
         self.tables.rng.shuffle(self.tries)
         self.tries.sort(key=lambda each: each.user)
 
-    def code(self) -> bytes:
-        """Give the guest's program."""
-        return rings(self._kernel, {14: _keep_fault, 0x20: _end})
+    def guest(self) -> bytes:
+        """Give its image."""
+        return image(rings(self._kernel, {14: _keep_fault, 0x20: _end}))
+
+    def seen(self, ram: memoryview) -> list[tuple[Try, str]]:
+        """Give what came of each try, in words."""
+        kept = (struct.unpack_from("<II", ram, RESULTS + 8 * number) for number in range(len(self.tries)))
+        return [(each, _came_to(*found)) for each, found in zip(self.tries, kept, strict=True)]
 
     def _kernel(self, code: Code) -> None:
         code.add(*paging_on(self.tables, wp=self.wp))
@@ -172,6 +177,12 @@ class Plan:
         else:
             code.add(b"\xb8" + address + b"\xff\xd0")  # mov eax, address; call eax, where a RET is
         code.add(KEEP, label, b"\xbc" + struct.pack("<I", stack))  # mov esp, stack
+
+
+def _came_to(value: int, address: int) -> str:
+    if address == FINE:
+        return f"the value {value:#x}"
+    return f"a page fault with error code {value:#x} and {address:#010x} in CR2"
 
 
 KEEP: Final = b"\x89\x07\xc7\x47\x04\xff\xff\xff\xff\x83\xc7\x08"
@@ -262,6 +273,7 @@ class Script:
         """Give its image."""
         return image(self._code + leave(0))
 
-    def seen(self, ram: memoryview) -> list[int]:
-        """Give what it read."""
-        return [struct.unpack_from("<I", ram, RESULTS + 8 * number)[0] for number in range(len(self.reads))]
+    def seen(self, ram: memoryview) -> list[tuple[tuple[int, str], int]]:
+        """Give each read, as its address and what came before it, with what it found."""
+        kept = (struct.unpack_from("<I", ram, RESULTS + 8 * number)[0] for number in range(len(self.reads)))
+        return list(zip(self.reads, kept, strict=True))

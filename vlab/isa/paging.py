@@ -63,6 +63,7 @@ __all__ = [
     "translate_and_keep",
     "translate_from",
     "walk",
+    "walk_whole",
 ]
 
 Reader = Callable[[int, int], int]
@@ -184,6 +185,15 @@ def walk(
         for raw in path:
             yield Step(*raw)
     return result
+
+
+def walk_whole(
+    linear: int, controls: PagingControls, access: Access, read: Reader
+) -> tuple[tuple[Step, ...], Translation | Fault]:
+    """Walk as ``walk`` does, and give the entries at once, with what it came to."""
+    path: list[_RawStep] = []
+    result = _walk(linear, controls, access, read, path)
+    return tuple(Step(*raw) for raw in path), result
 
 
 def translate(linear: int, controls: PagingControls, access: Access, read: Reader) -> Translation | Fault:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Step, Translation, walk
+from vlab.isa.paging import Access, Fault, PagingControls, PagingMode, Step, Translation, walk_whole
 
 Reader = Callable[[int, int], int]
 Behind = Callable[[int], int | None]
@@ -139,9 +139,9 @@ def walk_guest(
     """
 
     def through_nested(gpa: int) -> tuple[tuple[Step, ...], Translation | Fault | None]:
-        return ((), None) if nested is None else _drain(gpa, nested, _NESTED_LOOK, read_host)
+        return ((), None) if nested is None else walk_whole(gpa, nested, _NESTED_LOOK, read_host)
 
-    steps, result = _drain(linear, controls, _LOOK, read_guest)
+    steps, result = walk_whole(linear, controls, _LOOK, read_guest)
     references = tuple(Reference(step, *through_nested(step.entry_address)) for step in steps)
     last: tuple[Step, ...] = ()
     arrival: Translation | Fault | None = None
@@ -162,13 +162,13 @@ def walk_shadow(linear: int, real: PagingControls, fence: PagingControls | None,
     def place(address: int) -> int | None:
         if fence is None:
             return address
-        return _physical(_drain(address, fence, _NESTED_LOOK, read)[1])
+        return _physical(walk_whole(address, fence, _NESTED_LOOK, read)[1])
 
     def read_entry(address: int, size: int) -> int:
         hpa = place(address)
         return 0 if hpa is None else read(hpa, size)
 
-    steps, result = _drain(linear, real, _LOOK, read_entry)
+    steps, result = walk_whole(linear, real, _LOOK, read_entry)
     placed = tuple(_moved(step, place(step.entry_address)) for step in steps)
     host = place(result.physical) if isinstance(result, Translation) else None
     if isinstance(result, Fault) and placed:  # the last step is to blame
@@ -185,15 +185,3 @@ def _moved(step: Step, hpa: int | None) -> Step:
 
 def _physical(result: Translation | Fault) -> int | None:
     return result.physical if isinstance(result, Translation) else None
-
-
-def _drain(
-    address: int, controls: PagingControls, access: Access, read: Reader
-) -> tuple[tuple[Step, ...], Translation | Fault]:
-    steps: list[Step] = []
-    walking = walk(address, controls, access, read)
-    while True:
-        try:
-            steps.append(next(walking))
-        except StopIteration as stop:
-            return tuple(steps), stop.value
