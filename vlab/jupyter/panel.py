@@ -8,7 +8,6 @@ hear them after the cell. Nothing here keeps a VM alive.
 
 from __future__ import annotations
 
-import contextvars
 import itertools
 import sys
 import threading
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from vlab.errors import UnusableInput, VlabError
 from vlab.jupyter.current import Current
 from vlab.session import VM, open_vms
+from vlab.widgets.lines import heard_where_sent
 
 if TYPE_CHECKING:
     from vlab.vmm.snapshot import Snapshot
@@ -217,29 +217,22 @@ def act(action: str, number: int | None) -> str:
 
 
 class Line:
-    """The line to one panel, and the thread that reports on it.
-
-    Its threads run in the context of the panel's first message: ipykernel sends what the panel says to the
-    subshell in whose context the kernel last spoke on the line, and the main one may be busy with a cell.
-    """
+    """The line to one panel, and the thread that reports on it."""
 
     def __init__(self, comm: Comm) -> None:
         self._comm = comm
-        self._context = contextvars.copy_context()
+        heard_where_sent(comm)
         self._heard_at = time.monotonic()
         self._over = threading.Event()
         comm.on_msg(self._heard)
         comm.on_close(lambda _message: self._over.set())
-        self._begin(self._work, "vlab panel")
-
-    def _begin(self, work: Callable[[], None], name: str) -> None:
-        threading.Thread(target=self._context.copy().run, args=(work,), name=name, daemon=True).start()
+        _begin(self._work, "vlab panel")
 
     def _heard(self, message: dict[str, Any]) -> None:
         self._heard_at = time.monotonic()
         data = message["content"]["data"]
         if "action" in data:
-            self._begin(partial(self._answer, data), "vlab action")
+            _begin(partial(self._answer, data), "vlab action")
 
     def _answer(self, data: Mapping[str, Any]) -> None:
         try:
@@ -259,6 +252,10 @@ class Line:
         if time.monotonic() - self._heard_at < LEASE:
             return True
         return any(vm.busy and not vm.running for vm in open_vms())
+
+
+def _begin(work: Callable[[], None], name: str) -> None:
+    threading.Thread(target=work, name=name, daemon=True).start()
 
 
 def opened(comm: Comm, _message: Mapping[str, Any]) -> None:

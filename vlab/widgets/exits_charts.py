@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from vlab.widgets import marks
 from vlab.widgets.exits_data import MOST_BARS, Span, heights
+from vlab.widgets.lines import heard_where_sent
 
 BINS: Final = 1_000
 """Parts of the time in sight and half as much to either side of it, for the way of a drag."""
@@ -49,6 +50,8 @@ class Timeline:
         )  # fmt: skip
         self.brush = bqplot.interacts.BrushIntervalSelector(scale=self.time, color="#1976d2")
         self.drag = bqplot.interacts.PanZoom(scales={"x": [self.time]})
+        for heard in (self.time, self.brush):
+            heard_where_sent(heard.comm)
         self.figure = _figure(
             [self._exits, self._selected], [self._across, self._names],
             {"top": 8, "bottom": 42, "left": 110, "right": 20},

@@ -11,6 +11,7 @@ import traitlets
 
 from vlab.errors import UnusableInput
 from vlab.widgets import bundle
+from vlab.widgets.lines import heard_where_sent
 from vlab.widgets.watching import watch
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class Scripted(anywidget.AnyWidget):
         if script is not None:  # traitlets makes classes of its own, too
             cls._esm, cls._css = bundle.module(script), bundle.style(*cls.styles)
         super().__init_subclass__(**options)
+
+    def open(self) -> None:
+        """Open the line to the browser."""
+        super().open()
+        heard_where_sent(self.comm)
 
 
 class Told:

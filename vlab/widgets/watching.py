@@ -6,7 +6,6 @@ a VM that its user let go is gone, and its views say so.
 
 from __future__ import annotations
 
-import contextvars
 import threading
 import weakref
 from typing import TYPE_CHECKING, Final, Protocol
@@ -49,10 +48,7 @@ class _Watch:
         self._vm = weakref.ref(vm)
         self.views: weakref.WeakSet[Watcher] = weakref.WeakSet()
         self.goes_on = True
-        # In a context of its own: the kernel answers the browser where a view has last published, and that
-        # must not be a cell that runs.
-        context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(self._look,), name="vlab views", daemon=True).start()
+        threading.Thread(target=self._look, name="vlab views", daemon=True).start()
 
     def _look(self) -> None:
         seen: tuple[object, ...] = ()
