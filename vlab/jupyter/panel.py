@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vlab.comms import heard_where_sent
 from vlab.errors import UnusableInput, VlabError
 from vlab.jupyter.current import Current
 from vlab.session import VM, open_vms
-from vlab.widgets.lines import heard_where_sent
 
 if TYPE_CHECKING:
     from vlab.vmm.snapshot import Snapshot

@@ -13,9 +13,9 @@ import bqplot
 import numpy as np
 import numpy.typing as npt
 
+from vlab.comms import heard_where_sent
 from vlab.widgets import marks
 from vlab.widgets.exits_data import MOST_BARS, Span, heights
-from vlab.widgets.lines import heard_where_sent
 
 BINS: Final = 1_000
 """Parts of the time in sight and half as much to either side of it, for the way of a drag."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anywidget
 import traitlets
 
+from vlab.comms import heard_where_sent
 from vlab.errors import UnusableInput
 from vlab.widgets import bundle
-from vlab.widgets.lines import heard_where_sent
 from vlab.widgets.watching import watch
 
 if TYPE_CHECKING:
