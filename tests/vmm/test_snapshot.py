@@ -207,7 +207,7 @@ def test_console_trace_and_end_go_back_with_the_guest(tmp_path: Path) -> None:
         vm.restore(moment)
         assert vm.console.text == moment.text == "one"
         assert len(vm.exits) == vm.exits.total == exits
-        assert vm.run(until="one", timeout=1).kind is StopKind.EXIT  # the first "one" was waited for
+        assert vm.run(until="one", timeout=20).kind is StopKind.EXIT  # the first "one" was waited for
         assert vm.console.text == "one two "
 
 

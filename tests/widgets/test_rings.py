@@ -50,7 +50,7 @@ def test_each_monitor_gives_its_own_answer_to_who_owns_ring_0(
     monitor: str, guest: str, living: dict[str, str]
 ) -> None:
     with vlab.VM(guest, monitor=monitor, trace="full") as vm:
-        vm.run(timeout=0.2)
+        vm.run(until="$ ", timeout=20)  # the other guest ends
         view = Rings(vm)
         found = places(view)
         assert len(found) == 8  # two modes of four rings, the same for every monitor
@@ -155,7 +155,7 @@ def test_a_trace_file_is_shown_without_a_vm(tmp_path: Path) -> None:
 )
 def test_the_monitor_of_exits_that_do_not_say_it_is_told_by_their_handlers(monitor: str, guest: str) -> None:
     with vlab.VM(guest, monitor=monitor, trace="full") as vm:
-        vm.run(timeout=1, exits=None if monitor == "none" else 200)
+        vm.run(timeout=20, exits=None if monitor == "none" else 200)
         assert techniques.guess(vm.exits.source) == monitor
 
 
