@@ -45,24 +45,19 @@ def test_no_source_has_changed_since_its_image_was_built(recipe: Recipe) -> None
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
-def test_a_rebuild_gives_the_same_bytes(recipe: Recipe, tools: Toolchain, tmp_path: Path) -> None:
-    recorded = read_manifest()["tools"]
-    if tools.versions != recorded:
-        pytest.skip(
-            f"the images were made with {recorded}, here is {tools.versions}: other bytes are no fault"
-        )
-    assert build(recipe, tools, tmp_path) == recipe.output.read_bytes()
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
-def test_the_place_of_the_build_leaves_no_trace(recipe: Recipe, tools: Toolchain, tmp_path: Path) -> None:
-    images = []
-    for where in ("a", "another/and/deeper"):
-        (tmp_path / where).mkdir(parents=True)
-        images.append(build(recipe, tools, tmp_path / where))
-    assert images[0] == images[1]
+def test_a_rebuild_in_another_place_gives_the_same_bytes(
+    recipe: Recipe, tools: Toolchain, tmp_path: Path
+) -> None:
+    place = tmp_path / "another" / "and" / "deeper"
+    place.mkdir(parents=True)
+    if tools.versions == read_manifest()["tools"]:
+        before = recipe.output.read_bytes()
+    else:  # other tools make other bytes, and that is no fault
+        before = build(recipe, tools, tmp_path)
+    image = build(recipe, tools, place)
+    assert image == before
     for trace in (str(tmp_path), str(Path(rebuild.__file__).parents[2]), "GCC:", ".build-id"):
-        assert trace.encode() not in images[0]
+        assert trace.encode() not in image
 
 
 def test_every_image_has_a_recipe() -> None:
