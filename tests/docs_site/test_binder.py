@@ -177,7 +177,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wanted = folder / "pins.txt"
     wanted.write_text("\n".join(pins()) + "\n")
     fetched = subprocess.run(
-        [*pip, "install", "--only-binary=:all:", "--requirement", str(wanted)],
+        [*pip, "install", "--no-compile", "--only-binary=:all:", "--requirement", str(wanted)],
         capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     if re.search(
