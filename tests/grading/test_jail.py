@@ -7,6 +7,7 @@ import os
 import platform
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from vlab.grading.facade import Facade
 from vlab.grading.jail import audit, endings, landlock, layers, limits, preload, seccomp
 from vlab.grading.jail.launch import NoJail, Zygote
 from vlab.grading.jail.student import JailedStudent
+from vlab.grading.jail.zygote import Server
 from vlab.grading.student import Stopped, StudentError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="forks")
@@ -123,6 +125,15 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return sys.platform != "linux"
+
+
+@posix
+def test_a_zygote_ends_quietly_when_an_answer_of_its_was_never_read() -> None:
+    ours, its = socket.socketpair()
+    with its:
+        its.send(b"an answer")
+        ours.close()
+        Server(its).serve()
 
 
 def test_threads_share_a_zygote(zygote: Zygote) -> None:

@@ -45,7 +45,10 @@ class Server:
                 self._kill(pid)
 
     def _once(self) -> None:
-        data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        except ConnectionError:  # it ended with an answer of ours unread
+            raise Closed from None
         if not data:
             raise Closed
         match parse(data):
