@@ -268,6 +268,13 @@ def test_what_is_no_whole_trace_is_told_in_a_sentence(browser: Browser, server: 
 WRITE = """([n, text]) => {
   window.jupyterapp.shell.currentWidget.content.widgets[n].model.sharedModel.setSource(text);
 }"""
+ANSWERED = """async () => {
+  const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  for (let quiet = 0; quiet < 5;) {
+    await new Promise((done) => setTimeout(done, 100));
+    quiet = kernel._futures.size ? 0 : quiet + 1;
+  }
+}"""
 MIME = "(n) => window.jupyterapp.shell.currentWidget.content.widgets[n].model.mimeType"
 
 
@@ -286,6 +293,7 @@ def test_assembly_cells_keep_their_colours(browser: Browser) -> None:
         assert len({colours[word] for word in ("# adds", "rep", "movsb", "0x10")}) >= 3, colours
         assert colours["cld"] == colours["movsb"] != colours["# adds"]
         notebook.photograph("assembly", page.locator(".jp-CodeCell").first)
+        page.evaluate(ANSWERED)  # JupyterLab's widgets do not catch that a restart cancels what they asked
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
         page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.info")
         page.wait_for_timeout(1000)

@@ -50,14 +50,16 @@ def test_a_rebuild_in_another_place_gives_the_same_bytes(
 ) -> None:
     place = tmp_path / "another" / "and" / "deeper"
     place.mkdir(parents=True)
-    if tools.versions == read_manifest()["tools"]:
-        before = recipe.output.read_bytes()
-    else:  # other tools make other bytes, and that is no fault
-        before = build(recipe, tools, tmp_path)
+    recorded = read_manifest()["tools"]
+    comparable = tools.versions == recorded
     image = build(recipe, tools, place)
-    assert image == before
+    assert image == (recipe.output.read_bytes() if comparable else build(recipe, tools, tmp_path))
     for trace in (str(tmp_path), str(Path(rebuild.__file__).parents[2]), "GCC:", ".build-id"):
         assert trace.encode() not in image
+    if not comparable:
+        pytest.skip(
+            f"the images were made with {recorded}, here is {tools.versions}: other bytes are no fault"
+        )
 
 
 def test_every_image_has_a_recipe() -> None:

@@ -61,8 +61,8 @@ def test_a_key_pressed_lets_idle_time_jump_again(tmp_path: Path) -> None:
         vm.run(until=lambda vm: vm.virtual_time_ns >= FREE_IDLE_NS, timeout=30)
         vm.send("x")
         before, started = vm.virtual_time_ns, time.monotonic()
-        vm.run(until=lambda vm: vm.virtual_time_ns - before > 6_000_000_000, timeout=30)
-        assert time.monotonic() - started < 5
+        vm.run(until=lambda vm: vm.virtual_time_ns - before > 9_000_000_000, timeout=30)
+        assert time.monotonic() - started < 3
 
 
 def test_a_guest_that_waits_for_input_alone_can_be_woken(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_step_back_finds_the_state_that_was_there() -> None:
     with vlab.VM("longmode", monitor=TRANSLATION, trace="full", history=True) as vm:
         states = []
         for _ in range(12):
-            vm.run(exits=37)
+            vm.run(exits=97)
             states.append((len(vm.exits), vm.state_hash()))
         for count, state in reversed(states[:-1]):
             while len(vm.exits) > count:

@@ -301,9 +301,6 @@ def _listen(page: Page, url: str, problems: list[str]) -> None:
             problems.append(f"console: {message.text}")
 
     def failed(error: Any) -> None:
-        own = "/extensions/vlab/" in (error.stack or "")
-        if "Canceled future for " in error.message and not own:
-            return  # JupyterLab's own: what it had asked a kernel that was restarted meanwhile
         problems.append(f"page error: {error} {error.stack}")
 
     page.on("request", asked)
