@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,17 @@ def run_solution(lesson: str, directory: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def texts(notebook: Any) -> str:
-    """Join all that the cells show as plain text."""
-    found = []
+    """Join all that the cells show as plain text, each output from a line of its own.
+
+    A kernel sends what a cell prints in pieces, and where it cuts is a matter of time: the pieces that follow
+    each other in one stream are one output, as in JupyterLab.
+    """
+    found: list[str] = []
     for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            found.append(output.get("text") or output.get("data", {}).get("text/plain", ""))
+        outputs = cell.get("outputs", ())
+        for stream, pieces in groupby(outputs, lambda output: output.get("name", "")):
+            shown = [each.get("text") or each.get("data", {}).get("text/plain", "") for each in pieces]
+            found.extend(["".join(shown)] if stream else shown)
     return "\n".join(found)
 
 

@@ -49,6 +49,16 @@ def test_the_solution_edition_shows_what_its_text_says_and_earns_all_that_is_not
         assert shown.count(text) == TIMES.get((lesson, text), shown.count(text))
 
 
+def test_what_a_kernel_sends_of_a_line_in_pieces_is_read_as_one_line() -> None:
+    nbformat = pytest.importorskip("nbformat", reason="nbformat is not here: pip install 'vlab[grade]'")
+    new = nbformat.v4.new_output
+    cut = [new("stream", name="stdout", text=text) for text in ("measured: 18", " of", " 18\n")]
+    pictures = [new("display_data", {"text/plain": text}) for text in ("<Rings>", "<Exits>")]
+    outputs = [*cut, new("stream", name="stderr", text="late\n"), *pictures]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=outputs)])
+    assert texts(notebook) == "measured: 18 of 18\n\nlate\n\n<Rings>\n<Exits>"
+
+
 @pytest.mark.parametrize(("lesson", "exercise"), exercises(*ALL))
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_solution_gets_full_marks(lesson: str, exercise: Exercise, seed: str) -> None:
