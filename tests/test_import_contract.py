@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("course", "lessons"),
     ("bench", "compare", "grading", "widgets", "jupyter"),
-    ("session", "comms"),
+    ("session", "comms", "addresses", "pace"),
     ("facts", "costs"),
     ("vmm",),
     ("devices", "machine", "guests"),

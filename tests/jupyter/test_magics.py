@@ -18,6 +18,7 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
 
 import vlab
+from vlab.addresses import held_in
 from vlab.errors import UnusableInput, VlabError
 from vlab.guests import catalogue
 from vlab.guests.assembler import assemblers
@@ -25,6 +26,10 @@ from vlab.jupyter import magics, options
 from vlab.jupyter.saying import Said, table
 
 needs_assembler = pytest.mark.skipif(not assemblers(), reason="no assembler is here")
+
+WRITE_IT = (
+    "is no address; write it in hexadecimal as 0xc0100000, in decimal, or as one of RIP, RSP, CR2, GDTR, IDTR"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -320,7 +325,8 @@ def test_it_shows_registers_code_walks_and_exits(notebook: Notebook, hello: vlab
     assert "cr0    60000010 ET NW CD" in said
     assert len(notebook("%vm disasm 3").strip().splitlines()) == 4  # with Out[]:
     assert "walk of 0x7c00" in notebook("%vm walk 0x7c00")
-    assert "walk of 0x7c00" in notebook("%vm walk 7c00")
+    assert f"walk of {held_in(hello.registers())['RIP']:#x}" in notebook("%vm walk rip")
+    assert notebook.complete("%vm walk C") == ["CR2"]
     assert f"{hello.exits.total} exits" in notebook("%vm exits")
     last = notebook("%vm exits 2")
     assert "2 exits, each:" in last
@@ -366,8 +372,9 @@ def test_the_vm_that_is_meant_is_the_last_one_made_or_chosen(notebook: Notebook)
         ("wlak 3", "%vm: there is no command 'wlak'; did you mean walk?"),
         ("zzz", f"%vm: there is no command 'zzz'; there are {', '.join(magics._USAGE)}"),
         ("walk", "%vm walk: ADDR is missing; write %vm walk ADDR"),
-        ("walk here", "%vm walk: 'here' is no address; give a number such as 0x100000"),
-        ("walk -1", "%vm walk: '-1' is no address; give a number such as 0x100000"),
+        ("walk here", f"%vm walk: 'here' {WRITE_IT}"),
+        ("walk 7c00", f"%vm walk: '7c00' {WRITE_IT}; did you mean 0x7c00?"),
+        ("walk -1", "%vm walk: '-1' is not between 0 and 0xffffffffffffffff; a linear address has 64 bits"),
         ("step x", "%vm step: 'x' is no number to use here; give a whole number from 1"),
         ("step 1 2", "%vm step: '2' is too much; it takes [N] alone"),
         ("regs all", "%vm regs: 'all' is too much; it takes nothing"),

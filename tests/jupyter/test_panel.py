@@ -104,14 +104,6 @@ def test_variables_name_their_machines(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told(panel.number_of(vm))["name"] == "mine"
 
 
-def test_exits_a_second_are_counted_over_the_time_between_reports() -> None:
-    pace = panel._Pace(time=10.0, total=100)
-    assert pace.at(10.001, 105) == 0
-    assert pace.at(12.0, 300) == 100
-    assert pace.at(12.001, 400) == 100
-    assert pace.at(13.0, 50) == 0
-
-
 def test_the_panel_does_what_its_buttons_say() -> None:
     with vlab.VM("wren", trace="full") as vm:
         vm.run(until="$ ", timeout=60)

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from vlab.addresses import REGISTERS, held_in, read_address
 from vlab.errors import UnusableInput
 from vlab.isa.state import CpuState
 from vlab.jupyter.current import Current
@@ -96,7 +97,8 @@ def _disasm(current: Current, given: Given) -> Said:
 
 
 def _walk(current: Current, given: Given) -> object:
-    return best(current.get().walk(_address(given.words[0])))
+    vm = current.get()
+    return best(vm.walk(read_address(given.words[0], held_in(vm.registers()), "%vm walk")))
 
 
 def _exits(current: Current, given: Given) -> object:
@@ -156,19 +158,6 @@ def _count(given: Given, command: str, default: int) -> int:
     return whole(f"%vm {command}", given.words[0], 1 << 40)
 
 
-def _address(text: str) -> int:
-    try:
-        found = int(text, 0)
-    except ValueError:
-        try:
-            found = int(text, 16)
-        except ValueError:
-            found = -1
-    if not 0 <= found < 1 << 64:
-        raise UnusableInput(f"%vm walk: {text!r} is no address; give a number such as 0x100000")
-    return found
-
-
 COMMANDS: Final[dict[str, Callable[[Current, Given], object]]] = {
     "run": _run, "start": _start, "pause": _pause, "step": _step, "back": _back, "snapshot": _snapshot,
     "restore": _restore, "regs": _regs, "disasm": _disasm, "walk": _walk, "exits": _exits, "trace": _trace,
@@ -178,9 +167,11 @@ COMMANDS: Final[dict[str, Callable[[Current, Given], object]]] = {
 
 
 def words_for(current: Current, command: str) -> Sequence[str]:
-    """Give what may follow a command: names of snapshots or of variables."""
+    """Give what may follow a command: names of snapshots, variables or registers."""
     if command == "use":
         return list(current.named())
     if command == "restore" and open_vms():
         return list(_snapshots.get(current.get(), {}))
+    if command == "walk":
+        return REGISTERS
     return []

@@ -132,7 +132,7 @@ _USAGE: Final = {
     "restore": ("NAME", "go to a moment that was kept"),
     "regs": ("", "the registers, and what their bits are called"),
     "disasm": ("[N]", "the next 8 instructions, or the next N"),
-    "walk": ("ADDR", "the page walk of a linear address, entry by entry"),
+    "walk": ("ADDR", "the page walk of a linear address or of the one in a register, entry by entry"),
     "exits": ("[N]", "the exits so far, or the last N one by one"),
     "trace": ("FILE", "write the exits to a .vlabtrace file"),
     "list": ("", "all virtual machines, and which one is meant"),
@@ -231,7 +231,7 @@ class Magics:
             return [name for name in _USAGE if name.startswith(begun)]
         if before[0] == "run":
             return complete(RUN, before[1:], begun)
-        if len(before) > 1 or before[0] not in ("use", "restore"):
+        if len(before) > 1 or before[0] not in ("use", "restore", "walk"):
             return []
         from vlab.jupyter.commands import words_for
 

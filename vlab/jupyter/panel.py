@@ -14,13 +14,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vlab.comms import heard_where_sent
 from vlab.errors import UnusableInput, VlabError
 from vlab.jupyter.current import Current
+from vlab.pace import Pace
 from vlab.session import VM, open_vms
 
 if TYPE_CHECKING:
@@ -48,26 +48,8 @@ class Comm(Protocol):
         """Have ``callback`` called when the other side closes the line."""
 
 
-@dataclass(slots=True)
-class _Pace:
-    """How fast a VM's exits come."""
-
-    time: float
-    total: int
-    rate: float = 0.0
-
-    def at(self, now: float, total: int) -> float:
-        """Exits a second; over at least half a period, since a shorter one says little."""
-        if total < self.total:  # it went back
-            self.time, self.total, self.rate = now, total, 0.0
-        elif now - self.time >= PERIOD / 2:
-            self.rate = (total - self.total) / (now - self.time)
-            self.time, self.total = now, total
-        return self.rate
-
-
 _numbers: weakref.WeakKeyDictionary[VM, int] = weakref.WeakKeyDictionary()
-_paces: weakref.WeakKeyDictionary[VM, _Pace] = weakref.WeakKeyDictionary()
+_paces: weakref.WeakKeyDictionary[VM, Pace] = weakref.WeakKeyDictionary()
 _snapshots: weakref.WeakKeyDictionary[VM, list[Snapshot]] = weakref.WeakKeyDictionary()
 _count: Final = itertools.count(1)
 
@@ -107,7 +89,7 @@ def report(vm: VM, names: Mapping[int, str], now: float) -> Report:
     """What the panel shows of one VM. names: of variables by the ``id`` of their value; now: in seconds."""
     ended, total = vm.ended, vm.exits.total
     running = vm.busy
-    rate = _paces.setdefault(vm, _Pace(now, total)).at(now, total)
+    rate = _paces.setdefault(vm, Pace()).at(now, total, running)
     return {
         "number": number_of(vm),
         "name": names.get(id(vm), ""),
@@ -118,7 +100,7 @@ def report(vm: VM, names: Mapping[int, str], now: float) -> Report:
         "inCell": running and not vm.running,
         "ending": str(ended) if ended and not running else "",
         "exits": total,
-        "rate": round(rate) if running else 0,
+        "rate": round(rate),
         "memory": vm.memory_bytes,
         "time": vm.virtual_time_ns,
         "canStep": vm.monitor != "none",

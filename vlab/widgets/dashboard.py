@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import WeakKeyDictionary
@@ -20,6 +19,7 @@ import traitlets
 from vlab.errors import UnusableInput
 from vlab.isa.control import DECLARED
 from vlab.isa.state import GENERAL_REGISTERS, SEGMENT_REGISTERS, CpuState, Mode
+from vlab.pace import Pace
 from vlab.vmm.snapshot import Snapshot
 from vlab.vmm.stop import StopKind
 from vlab.widgets import svg
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 5.0
 """Seconds of wall time that a step waits for an exit."""
-_SECONDS: Final = 1.0
-"""Over which the rate of exits is taken."""
 _WIDTH, _LINE, _LINES = 640, 18, 10  # of the drawing, in pixels and lines of the console
 
 _of: WeakKeyDictionary[VM, Dashboard] = WeakKeyDictionary()
@@ -67,7 +65,7 @@ class Dashboard(LiveView):
     def __init__(self, vm: VM) -> None:
         self._guard = threading.Lock()
         self.snapshots: list[Snapshot] = []
-        self._samples: deque[tuple[float, int]] = deque()
+        self._pace = Pace()
         self._registers_open = False
         terminal = Terminal(vm)
         way = f"{vm.monitor}/{vm.paging}"
@@ -91,20 +89,9 @@ class Dashboard(LiveView):
         with self._guard, self.hold_sync():
             self.state, self.why = state, why
             self.exits, self.time = vm.exits.total, vm.virtual_time_ns
-            self.rate = self._rate(state == "running")
+            self.rate = round(self._pace.at(time.monotonic(), self.exits, state == "running"), 1)
             if self._registers_open:
                 self.registers = _rows(vm.registers())
-
-    def _rate(self, running: bool) -> float:
-        """Give the exits a second of wall time, over the last second or so."""
-        samples = self._samples
-        if not running or (samples and samples[-1][1] > self.exits):
-            samples.clear()
-        samples.append((time.monotonic(), self.exits))
-        while len(samples) > 2 and samples[-1][0] - samples[1][0] >= _SECONDS:
-            samples.popleft()
-        (first, before), (last, now) = samples[0], samples[-1]
-        return round((now - before) / (last - first), 1) if last > first else 0.0
 
     # --- buttons ----------------------------------------------------------------------------------------
 

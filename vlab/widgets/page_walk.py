@@ -7,20 +7,17 @@ paging, and the two-dimensional walk under nested paging (AMD APM vol. 2, rev. 3
 from __future__ import annotations
 
 from operator import index
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import traitlets
 
+from vlab.addresses import held_in, read_address
 from vlab.errors import UnusableInput
-from vlab.isa.state import CpuState, Mode
 from vlab.session import VM
 from vlab.vmm.walks import GuestWalk
 from vlab.widgets.view import LiveView
 from vlab.widgets.walk_drawing import draw, draw_inner
 from vlab.widgets.walk_facts import NESTED, WalkFacts
-
-_MOST: Final = (1 << 64) - 1
-_REGISTERS: Final = ("RIP", "RSP", "CR2", "GDTR", "IDTR")
 
 
 class PageWalk(LiveView):
@@ -73,7 +70,7 @@ class PageWalk(LiveView):
     def refresh(self) -> None:
         """Walk again."""
         vm = self.vm
-        places = _places(vm.registers())
+        places = held_in(vm.registers())
         try:
             linear = read_address(self.wanted, places)
         except UnusableInput as problem:
@@ -120,41 +117,3 @@ def _text(address: object) -> str:
         return repr(address) if isinstance(address, bool) else f"{index(address):#x}"  # type: ignore[arg-type]
     except TypeError:
         return repr(address)
-
-
-def read_address(text: str, places: dict[str, int]) -> int:
-    """Read an address as a person writes it, or the name of one of ``places``. Raises UnusableInput."""
-    wanted = text.strip().replace("_", "").replace("`", "")
-    name = wanted.upper()
-    if name in _REGISTERS:
-        return places.get(name, 0)
-    try:
-        address = int(wanted, 0) if name.startswith(("0X", "0B", "0O", "-")) else int(wanted, 10)
-    except ValueError:
-        raise UnusableInput(
-            f"address: {text!r} is no address; write it in hexadecimal as 0xc0100000, in decimal, or "
-            f"as one of {', '.join(_REGISTERS)}{_hint(wanted)}"
-        ) from None
-    if not 0 <= address <= _MOST:
-        raise UnusableInput(
-            f"address: {text!r} is not between 0 and {_MOST:#x}; a linear address has 64 bits"
-        )
-    return address
-
-
-def _hint(wanted: str) -> str:
-    """Say what was probably meant."""
-    try:
-        return f"; did you mean {int(wanted, 16):#x}?"
-    except ValueError:
-        return ""
-
-
-def _places(state: CpuState) -> dict[str, int]:
-    """Give the linear addresses that registers hold, by name."""
-    long, mask = state.mode is Mode.LONG64, (1 << 32) - 1
-    rip = state.rip if long else state.cs.base + state.rip & mask
-    rsp = state.rsp if long else state.ss.base + state.rsp & mask
-    return {
-        "RIP": rip, "RSP": rsp, "CR2": state.cr2, "GDTR": state.gdtr.base, "IDTR": state.idtr.base,
-    }  # fmt: skip
