@@ -9,6 +9,7 @@ import pytest
 import vlab
 from vlab.addresses import REGISTERS, held_in, read_address
 from vlab.errors import UnusableInput
+from vlab.isa.state import Mode
 
 
 @pytest.mark.parametrize(
@@ -40,10 +41,15 @@ def test_what_is_no_address_is_refused_with_what_to_write(text: str, message: st
         read_address(text, {}, "there")
 
 
-def test_registers_hold_linear_addresses_in_every_mode() -> None:
-    with vlab.VM("hello") as vm:
+def test_a_segment_begins_where_its_base_is_but_in_64_bit_mode() -> None:
+    with vlab.VM("longmode") as vm:
         state = vm.registers()
-        state.cs.base, state.rip, state.ss.base, state.rsp = 0x7000, 0x10C00, 0x9000, 0x10
+        state.cs.base, state.rip, state.ss.base, state.rsp = 0x7000, 0x1_0000_0C00, 0x9000, 0x10
         held = held_in(state)
-    assert tuple(held) == REGISTERS
-    assert (held["RIP"], held["RSP"]) == (0x17C00, 0x9010)
+        assert tuple(held) == REGISTERS
+        assert (held["RIP"], held["RSP"]) == (0x7C00, 0x9010)
+        vm.run(until=lambda vm: vm.registers().mode is Mode.LONG64, timeout=20)
+        state = vm.registers()
+        state.cs.base, state.ss.base = 0x7000, 0x9000
+        held = held_in(state)
+    assert (held["RIP"], held["RSP"], held["GDTR"]) == (state.rip, state.rsp, state.gdtr.base)

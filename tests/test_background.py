@@ -13,12 +13,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import vlab
+from tests.ticking import Ticking
 from vlab.errors import UnusableInput
 from vlab.guests.programs import (
     CODE,
@@ -556,26 +556,22 @@ def test_machines_that_come_and_go_on_a_shared_one_leave_nothing_behind(tmp_path
 # --- other work goes on -----------------------------------------------------------------------------------
 
 
-def longest_waits(seconds: float) -> tuple[float, float]:
-    """Tick in this thread while a guest runs in the background; give the longest time between two ticks.
-
-    In seconds of this process, in which what other programs do does not count, and in seconds of wall time.
-    """
-    end, waits = time.monotonic() + seconds, [(time.process_time(), time.monotonic())]
-    while waits[-1][1] < end:
+def ticking(seconds: float) -> Ticking:
+    """Tick in this thread while a guest runs in the background."""
+    found, end = Ticking(), time.monotonic() + seconds
+    while time.monotonic() < end:
         time.sleep(0.001)
-        waits.append((time.process_time(), time.monotonic()))
-    between = [(now[0] - last[0], now[1] - last[1]) for last, now in pairwise(waits)]
-    return max(ours for ours, _ in between), max(wall for _, wall in between)
+        found.tick()
+    return found
 
 
 @pytest.mark.parametrize("name", GUESTS)
 def test_other_work_is_answered_while_a_guest_runs(tmp_path: Path, name: str) -> None:
     with open_vm(tmp_path, GUESTS[name]) as vm:
         vm.start()
-        ours, wall = longest_waits(0.5)
-        assert ours < 0.1
-        assert wall < 0.5
+        waits = ticking(0.5)
+        assert waits.ours[-1] < 0.1
+        assert waits.wall[-1] < 0.5
         started = time.monotonic()
         vm.registers()
         assert time.monotonic() - started < 0.5

@@ -1,9 +1,9 @@
 """The import contract: which part of vlab may know which, and who alone may touch the emulator.
 
 From the top: cli -> (course | lessons) -> (bench | compare | grading | widgets | jupyter) ->
-(session | comms) -> (facts | costs) -> vmm -> (devices | machine | guests) -> trace -> isa. A
-part may import what lies below it, never what lies above or beside it. All imports count, also those inside
-functions and under TYPE_CHECKING: a cycle that is hidden is still a cycle.
+(session | comms | addresses | pace) -> (facts | costs) -> vmm -> (devices | machine | guests) -> trace ->
+isa. A part may import what lies below it, never what lies above or beside it. All imports count, also those
+inside functions and under TYPE_CHECKING: a cycle that is hidden is still a cycle.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast exits come is told over the last second or so, and begins anew when one stops or goes back."""
+"""How fast exits come: over the last second or so, and anew when a machine stops or goes back."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ OLD_CHIPS: Final = "quiet noapic nolapic"
 """What has the kernel take its interrupts from the 8259As, and keep its console for the shell."""
 MOST_TIME_NS: Final = 4_500_000_000
 MOST_EXITS: Final = 200_000
-"""With chips that work it takes 3.3 s of its time and some 25,000 exits to the answer."""
+"""With chips that work it takes 3.2 s of its time and some 25,000 exits to the answer."""
 _WALL: Final = 240.0
 _PROMPT: Final = "# "
 _COUNTED: Final = re.compile(r"^\s*\d+:\s+(\d+)\s+XT-PIC\s+(\S+)", re.M)

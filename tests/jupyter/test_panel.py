@@ -104,6 +104,17 @@ def test_variables_name_their_machines(monkeypatch: pytest.MonkeyPatch) -> None:
         assert told(panel.number_of(vm))["name"] == "mine"
 
 
+def test_exits_a_second_are_told_while_a_machine_runs() -> None:
+    with vlab.VM("wren") as vm:
+        assert panel.report(vm, {}, 10.0)["rate"] == 0
+        vm.start()
+        panel.report(vm, {}, 11.0)
+        wait_for(lambda: vm.exits.total > 100)
+        assert panel.report(vm, {}, 12.0)["rate"] > 0
+        vm.pause()
+        assert panel.report(vm, {}, 13.0)["rate"] == 0
+
+
 def test_the_panel_does_what_its_buttons_say() -> None:
     with vlab.VM("wren", trace="full") as vm:
         vm.run(until="$ ", timeout=60)

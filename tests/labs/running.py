@@ -18,8 +18,7 @@ from vlab.grading.result import ExerciseMark
 from vlab.grading.student import Student
 from vlab.session import Machine
 
-SEEDS = ("", "ada")
-"""The variants that are marked here; `vlab course check` has a third, in jails."""
+SEEDS = ("", "ada", "grace")
 NewStudent = Callable[[str], Student]
 
 
